@@ -1,0 +1,59 @@
+"""The exceptions of edgeslm. Each message says what was expected, what was found, where, and what to do next.
+
+    EdgeslmError
+    ├── ModelFormatError        a file is damaged, hostile, or of a format this version cannot read
+    │   ├── BundleError         … in a bundle (edgeslm.json and the files it names)
+    │   └── CheckpointError     … in a Hugging Face checkpoint
+    ├── UnsupportedModelError   a sound checkpoint that edgeslm cannot represent (family, rope kind, unknown key)
+    ├── EngineError             an engine could not be opened or failed while running
+    ├── MissingExtraError       an optional dependency is needed; names the extra to install
+    ├── ArgumentError           a value given by the caller is out of range (also a ValueError)
+    │   └── ContextLengthError  the prompt and the requested tokens do not fit the context
+    └── RewindError             a session was asked to go back to a state that it no longer holds
+"""
+
+from __future__ import annotations
+
+
+class EdgeslmError(Exception):
+    """Base of everything that edgeslm raises on purpose."""
+
+
+class ModelFormatError(EdgeslmError):
+    """A model file is damaged, hostile, or written in a format that this version cannot read."""
+
+
+class BundleError(ModelFormatError):
+    """A bundle (``edgeslm.json`` and the files it names) cannot be used."""
+
+
+class CheckpointError(ModelFormatError):
+    """A Hugging Face checkpoint cannot be read."""
+
+
+class UnsupportedModelError(EdgeslmError):
+    """A readable checkpoint that edgeslm cannot represent exactly, and therefore refuses."""
+
+
+class EngineError(EdgeslmError):
+    """An engine could not be opened, or failed while running."""
+
+
+class MissingExtraError(EdgeslmError):
+    """An optional dependency is needed for what was asked."""
+
+    def __init__(self, purpose: str, package: str, extra: str) -> None:
+        super().__init__(f'{purpose} needs {package}, which is not installed: pip install "edgeslm[{extra}]"')
+        self.extra = extra
+
+
+class ArgumentError(EdgeslmError, ValueError):
+    """A value given by the caller is of the wrong type or out of range."""
+
+
+class ContextLengthError(ArgumentError):
+    """The prompt and the requested tokens do not fit the model's context."""
+
+
+class RewindError(EdgeslmError):
+    """A session was asked to go back to a position whose cache rows it no longer holds."""

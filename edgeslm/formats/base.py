@@ -1,0 +1,45 @@
+"""What a weight format is."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F32Array = npt.NDArray[np.float32]
+Parts = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stored array of a tensor, row-major, little-endian."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
+class Format(ABC):
+    """Encodes float32 rows into parts and back."""
+
+    name: str
+    grouped: bool  # has a group size: one scale per `group_size` inputs of a row
+
+    @abstractmethod
+    def layout(self, shape: tuple[int, ...], group_size: int) -> dict[str, Part]:
+        """Part name → dtype and shape for a tensor of ``shape`` (rows first)."""
+
+    @abstractmethod
+    def encode(self, rows: F32Array, group_size: int) -> Parts:
+        """Quantise float32 rows."""
+
+    @abstractmethod
+    def decode(self, parts: Parts, shape: tuple[int, ...], group_size: int) -> F32Array:
+        """Rows as float32, of ``shape``."""

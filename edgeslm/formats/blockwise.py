@@ -1,0 +1,110 @@
+"""Group-wise integer formats, laid out as onnxruntime's MatMulNBits reads them.
+
+A row of k inputs is cut into ceil(k / group_size) groups, the last one padded with zeros. Per group: unsigned
+integers q and one float32 scale s; the weight is (q - zero) * s with zero = 2^(bits - 1).
+
+    q8   data (n, groups, group_size) uint8
+    q4   data (n, groups, group_size / 2) uint8: element 2j in the low nibble of byte j, element 2j + 1 in the high one
+    both scales (n, groups) float32
+
+Layout: onnxruntime, docs/ContribOperators.md, com.microsoft.MatMulNBits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeslm.formats.base import F32Array, Format, Part, Parts
+
+GROUP_SIZES = (32, 64, 128)
+
+
+def group_count(k: int, group_size: int) -> int:
+    """Groups of a row of k inputs, the last one padded."""
+    return -(-k // group_size)
+
+
+def _grouped(rows: F32Array, group_size: int) -> F32Array:
+    """(n, k) → (n, groups, group_size), zero-padded."""
+    n, k = rows.shape
+    groups = group_count(k, group_size)
+    if k != groups * group_size:
+        rows = np.pad(rows, ((0, 0), (0, groups * group_size - k)))
+    return rows.reshape(n, groups, group_size)
+
+
+class _Blockwise(Format):
+    grouped = True
+    bits: int
+
+    def layout(self, shape: tuple[int, ...], group_size: int) -> dict[str, Part]:
+        n, k = shape
+        groups = group_count(k, group_size)
+        return {
+            "data": Part(np.dtype("u1"), (n, groups, group_size * self.bits // 8)),
+            "scales": Part(np.dtype("<f4"), (n, groups)),
+        }
+
+    def _dequantize(self, q: npt.NDArray[np.uint8], parts: Parts, shape: tuple[int, ...]) -> F32Array:
+        zero = np.float32(1 << (self.bits - 1))
+        w = (q.astype(np.float32) - zero) * parts["scales"][..., None]
+        return w.reshape(shape[0], -1)[:, : shape[1]]
+
+
+class Q8(_Blockwise):
+    """8 bits; s = max |w| / 127, so q stays in 1..255 and is symmetric."""
+
+    name = "q8"
+    bits = 8
+
+    def encode(self, rows: F32Array, group_size: int) -> Parts:
+        w = _grouped(rows, group_size)
+        scales = np.abs(w).max(axis=-1) / np.float32(127)
+        inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
+        q = np.rint(w * inverse[..., None])
+        q = np.clip(q, np.float32(-127), np.float32(127)) + np.float32(128)
+        return {"data": q.astype(np.uint8), "scales": scales}
+
+    def decode(self, parts: Parts, shape: tuple[int, ...], group_size: int) -> F32Array:
+        return self._dequantize(parts["data"], parts, shape)
+
+
+class Q4(_Blockwise):
+    """4 bits; the scale of each group is searched for the least squared error.
+
+    Each candidate step maps the group's largest magnitude (with its sign) to -8 · (1 + 0.0125 · c), c = -SEARCH..SEARCH,
+    rounds, and then takes the best scale for those integers, s = Σ w·q / Σ q². The candidate that
+    explains most of Σ w², i.e. the largest (Σ w·q)² / Σ q², wins; the first one on a tie.
+    """
+
+    name = "q4"
+    bits = 4
+    SEARCH = 8
+
+    def encode(self, rows: F32Array, group_size: int) -> Parts:
+        w = _grouped(rows, group_size)
+        peak = np.take_along_axis(w, np.abs(w).argmax(axis=-1)[..., None], axis=-1)
+        inverse = np.divide(np.float32(-8), peak, out=np.zeros_like(peak), where=peak != 0)
+        best_q = np.zeros_like(w)
+        best_gain = np.full(peak.shape, -1, np.float32)
+        scales = np.zeros_like(peak)
+        for c in range(-self.SEARCH, self.SEARCH + 1):
+            step = inverse * np.float32(1 + 0.0125 * c)
+            q = np.clip(np.rint(w * step), np.float32(-8), np.float32(7))
+            wq = (w * q).sum(axis=-1, keepdims=True)
+            qq = np.maximum((q * q).sum(axis=-1, keepdims=True), np.float32(1))
+            gain = wq * wq / qq
+            better = gain > best_gain
+            best_gain = np.where(better, gain, best_gain)
+            best_q = np.where(better, q, best_q)
+            scales = np.where(better, wq / qq, scales)
+        q8 = (best_q + np.float32(8)).astype(np.uint8)
+        return {"data": q8[..., 0::2] | (q8[..., 1::2] << 4), "scales": scales[..., 0]}
+
+    def decode(self, parts: Parts, shape: tuple[int, ...], group_size: int) -> F32Array:
+        data = parts["data"]
+        q = np.empty((*data.shape[:-1], data.shape[-1] * 2), np.uint8)
+        q[..., 0::2] = data & 15
+        q[..., 1::2] = data >> 4
+        return self._dequantize(q, parts, shape)

@@ -1,0 +1,85 @@
+/* Kernel interface: what a kernel of each op computes, and the table through which they are called.
+ *
+ * Rows are tokens (m), outputs n, inputs k. A kernel never allocates, never fails, and writes only what its comment says. Callers
+ * (the program runner) have checked every size. Strides are in elements unless the name says bytes.
+ */
+#ifndef SLM_KERNELS_H
+#define SLM_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum slm_format { SLM_F32, SLM_F16, SLM_Q8, SLM_Q4, SLM_FORMAT_COUNT };
+enum slm_isa { SLM_ISA_REF, SLM_ISA_AVX2, SLM_ISA_COUNT };
+enum slm_act { SLM_SILU, SLM_GELU, SLM_GELU_TANH, SLM_ACT_COUNT };
+
+/* A weight where it lies in the mapped file (formats: edgeslm/formats).
+ *   f32, f16   data (n, k)
+ *   q8         data (n, groups, group) uint8, zero point 128; scales (n, groups) f32
+ *   q4         data (n, groups, group / 2) uint8, low nibble first, zero point 8; scales (n, groups) f32
+ * groups = ceil(k / group); group is 32, 64 or 128, and 0 for f32 and f16. data and scales are 16-byte aligned. */
+typedef struct slm_matrix {
+    int32_t format, group;
+    int64_t n, k;
+    const void *data;
+    const float *scales;
+} slm_matrix;
+
+/* Activation rows as the kernels of a format read them. f32, f16: the float32 rows themselves, k values.
+ *   q8, q4     int8 values[kp], float scales[groups], int32 corrections[groups];  kp = groups * group
+ *              a = value * scale, scale = max |x| / 127 over the group, value in -127..127, padding 0.
+ *              q8: values in order; corrections are 0.
+ *              q4: per 64 values (the last 32 where kp is an odd multiple of 32) first those of even index, then those of odd
+ *              index, as the nibbles lie; corrections = -8 * sum of the group's values (the weights' zero point).
+ * One arithmetic: acc = sum over groups, in order, of (float)(sum q * value + correction) * (weight scale * activation scale); a
+ * variant may keep several partial accumulators, but the same ones for any m, so that rows together equal rows alone bit for bit. */
+static inline int64_t slm_groups(int64_t k, int64_t group) { return (k + group - 1) / group; }
+
+static inline size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group) {
+    if (format == SLM_F32 || format == SLM_F16) return (size_t)k * sizeof(float);
+    int64_t groups = slm_groups(k, group);
+    return (size_t)((groups * group + groups * 8 + 63) / 64 * 64);
+}
+
+/* Quantise one float32 row x (k) into out (slm_act_row_bytes). */
+typedef void slm_pack_fn(const float *x, int64_t k, int32_t group, void *out);
+
+/* y[i][j] = bias[j] + sum_k w[j][k] x[i][k] for i in 0..m-1, j in n0..n1-1; with accumulate, added to y. x: packed rows,
+ * x_stride bytes apart, 64-byte aligned; y: row stride in floats; bias may be NULL (indexed by j); scratch: slm_linear_scratch bytes,
+ * private to the thread, 64-byte aligned. */
+typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
+                           int64_t y_stride, const float *bias, int accumulate, void *scratch);
+
+/* Row `row` of w as float32, times scale, into out (k). */
+typedef void slm_embed_fn(const slm_matrix *w, int64_t row, float scale, float *out);
+
+/* out = x / sqrt(mean(x^2) + eps) * weight over n values; out may be x. With accumulate, added to out. */
+typedef void slm_norm_fn(const float *x, const float *weight, float eps, int64_t n, float *out, int accumulate);
+
+/* gate[i] = act(gate[i]) * up[i]. */
+typedef void slm_act_mul_fn(float *gate, const float *up, int64_t n, int act);
+
+/* Half-split rotation of one head in place: pairs (x[i], x[i + half]) by cos[i], sin[i]. */
+typedef void slm_rope_fn(float *x, const float *cosine, const float *sine, int64_t half);
+
+/* Attention of n_q query heads (q: n_q * d, already scaled) that share one KV head, over `count` cache rows of d float16 values,
+ * kv_stride elements apart: an online-softmax step. State per head: max, sum, acc[d], updated in place, so that a cache may be
+ * visited run by run. softcap 0: none. The caller starts with max = -INFINITY, sum = 0, acc = 0 and ends with acc / sum. */
+typedef void slm_attend_fn(const float *q, int64_t n_q, int64_t d, const uint16_t *keys, const uint16_t *values, int64_t kv_stride,
+                           int64_t count, float softcap, float *max, float *sum, float *acc);
+
+/* float32 -> float16, round to nearest even, saturating. */
+typedef void slm_to_f16_fn(const float *x, int64_t n, uint16_t *out);
+
+typedef struct slm_kernels {
+    slm_pack_fn *pack[SLM_FORMAT_COUNT];     /* NULL for f32 and f16: rows are used as they are */
+    slm_linear_fn *linear[SLM_FORMAT_COUNT];
+    slm_embed_fn *embed[SLM_FORMAT_COUNT];
+    slm_norm_fn *norm;
+    slm_act_mul_fn *act_mul;
+    slm_rope_fn *rope;
+    slm_attend_fn *attend;
+    slm_to_f16_fn *to_f16;
+} slm_kernels;
+
+#endif

@@ -1,0 +1,82 @@
+"""Builds the C libraries, one per instruction set with its own flags, and the Cython extensions over them.
+
+Everything static stands in pyproject.toml. Environment:
+    EDGESLM_WERROR=1     warnings in native/ are errors (CI)
+    EDGESLM_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer (run Python with libasan preloaded)
+"""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+LIMITED_API = "0x030b0000"  # one abi3 wheel for Python 3.11 and later
+MSVC = sys.platform == "win32"
+
+if MSVC:
+    CFLAGS = ["/O2", "/std:c11"]
+    ISA_FLAGS = {"ref": [], "avx2": ["/arch:AVX2"]}
+else:
+    # No contraction: `a * b + c` must round the same in every build, or runs would depend on the compiler.
+    CFLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
+    ISA_FLAGS = {"ref": [], "avx2": ["-mavx2", "-mfma", "-mf16c"]}
+if os.environ.get("EDGESLM_WERROR"):
+    CFLAGS.append("/WX" if MSVC else "-Werror")
+SANITIZE = (
+    ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
+    if os.environ.get("EDGESLM_SANITIZE")
+    else []
+)
+
+X86 = platform.machine().lower() in {"x86_64", "amd64"}
+HEADERS = [str(p) for p in sorted(Path("native").rglob("*.h"))] + ["native/kernels.def"]
+
+
+def c_library(name: str, isa: str, sources: list[str]) -> tuple[str, dict[str, list[str]]]:
+    return name, {
+        "sources": sources,
+        "depends": HEADERS,
+        "obj_deps": {"": HEADERS},
+        "include_dirs": ["native"],
+        "cflags": CFLAGS + ISA_FLAGS[isa] + SANITIZE,
+    }
+
+
+def sources(folder: str, pattern: str = "*.c") -> list[str]:
+    return [p.as_posix() for p in sorted(Path("native", folder).glob(pattern))]
+
+
+# The linker resolves from left to right: the core calls kernels through the table, so kernels come after it.
+LIBRARIES = [c_library("slm_core", "ref", sources(".")), c_library("slm_ref", "ref", sources("ref"))]
+if X86:
+    LIBRARIES.append(c_library("slm_avx2", "avx2", sources("x86", "*_avx2.c")))
+
+
+def extension(module: str, path: str) -> Extension:
+    return Extension(
+        module,
+        [path],
+        include_dirs=["native"],
+        depends=HEADERS,
+        define_macros=[("Py_LIMITED_API", LIMITED_API), ("CYTHON_LIMITED_API", LIMITED_API)],
+        extra_compile_args=[] if MSVC else ["-O2", *SANITIZE],
+        extra_link_args=[] if MSVC else ["-pthread", *SANITIZE],
+        libraries=[] if MSVC else ["m"],
+        py_limited_api=True,
+    )
+
+
+setup(
+    libraries=LIBRARIES,
+    ext_modules=cythonize(
+        [
+            extension("edgeslm._native", "edgeslm/_native.pyx"),
+            extension("edgeslm.generation._sampling", "edgeslm/generation/_sampling.pyx"),
+        ],
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False},
+    ),
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
