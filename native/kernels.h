@@ -46,7 +46,7 @@ typedef void slm_pack_fn(const float *x, int64_t k, int32_t group, void *out);
 
 /* y[i][j] = bias[j] + sum_k w[j][k] x[i][k] for i in 0..m-1, j in n0..n1-1; with accumulate, added to y. x: packed rows,
  * x_stride bytes apart, 64-byte aligned; y: row stride in floats; bias may be NULL (indexed by j); scratch: slm_linear_scratch bytes,
- * private to the thread, 64-byte aligned. */
+ * private to the thread, 64-byte aligned (kernels.h declares the function that tells how many). */
 typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                            int64_t y_stride, const float *bias, int accumulate, void *scratch);
 
@@ -62,14 +62,11 @@ typedef void slm_act_mul_fn(float *gate, const float *up, int64_t n, int act);
 /* Half-split rotation of one head in place: pairs (x[i], x[i + half]) by cos[i], sin[i]. */
 typedef void slm_rope_fn(float *x, const float *cosine, const float *sine, int64_t half);
 
-/* Attention of n_q query heads (q: n_q * d, already scaled) that share one KV head, over `count` cache rows of d float16 values,
+/* Attention of n_q query heads (q: n_q * d, already scaled) that share one KV head, over `count` cache rows of d float32 values,
  * kv_stride elements apart: an online-softmax step. State per head: max, sum, acc[d], updated in place, so that a cache may be
  * visited run by run. softcap 0: none. The caller starts with max = -INFINITY, sum = 0, acc = 0 and ends with acc / sum. */
-typedef void slm_attend_fn(const float *q, int64_t n_q, int64_t d, const uint16_t *keys, const uint16_t *values, int64_t kv_stride,
+typedef void slm_attend_fn(const float *q, int64_t n_q, int64_t d, const float *keys, const float *values, int64_t kv_stride,
                            int64_t count, float softcap, float *max, float *sum, float *acc);
-
-/* float32 -> float16, round to nearest even, saturating. */
-typedef void slm_to_f16_fn(const float *x, int64_t n, uint16_t *out);
 
 typedef struct slm_kernels {
     slm_pack_fn *pack[SLM_FORMAT_COUNT];     /* NULL for f32 and f16: rows are used as they are */
@@ -79,7 +76,6 @@ typedef struct slm_kernels {
     slm_act_mul_fn *act_mul;
     slm_rope_fn *rope;
     slm_attend_fn *attend;
-    slm_to_f16_fn *to_f16;
 } slm_kernels;
 
 #endif
