@@ -31,9 +31,9 @@ _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 class FileEntry:
     """One file of the bundle.
 
-    ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after the
-    manifest, so a process killed in between leaves the old content, which is sound (only files for people and for
-    other runtimes are ever replaced in place).
+    ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after
+    the manifest, so a process killed in between leaves the old content, which is sound (only files for people and
+    for other runtimes are ever replaced in place).
     """
 
     bytes: int

@@ -1,4 +1,4 @@
-"""kill -9 during a conversion, at every step that touches the disk: the old bundle stands, or none, or the new one whole."""
+"""kill -9 during a conversion, at every step that touches the disk: the old bundle, or none, or the new one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Bundles from strangers: seeded mutations, each opened and run in a child process of its own.
 
-A child may run normally or raise an error of ours. A signal, any other exception, or more than a few seconds of processor time is a
-failure. Environment: EDGESLM_MUTATIONS sets how many (2,000 by default).
+A child may run normally or raise an error of ours. A signal, any other exception, or more than a few seconds of
+processor time is a failure. Environment: EDGESLM_MUTATIONS sets how many (2,000 by default).
 """
 
 from __future__ import annotations
