@@ -1,0 +1,1 @@
+"""The workstation's half of edgeslm: checkpoints in, verified bundles out."""

@@ -1,0 +1,84 @@
+"""A small writer of ONNX graphs whose weights lie in an external data file that is never loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from edgeslm._version import __version__
+from edgeslm.manifest import PartEntry
+
+OPSET, IR_VERSION = 21, 10
+CONTRIB = "com.microsoft"  # onnxruntime's own operators: docs/ContribOperators.md
+
+_TYPES = {"uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
+
+
+class Graph:
+    """Nodes, initialisers, inputs and outputs in order of their making; values are names."""
+
+    def __init__(self, data_file: str) -> None:
+        self._data_file = data_file
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401
+        """One node with one output, whose name is returned."""
+        output = f"{kind}_{len(self._nodes)}"
+        self.node(kind, inputs, (output,), domain, **attributes)
+        return output
+
+    def node(
+        self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any  # noqa: ANN401
+    ) -> None:
+        """One node with named outputs."""
+        name = f"{kind}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, inputs, outputs, name, domain=domain, **attributes))
+
+    def constant(self, value: Sequence[int] | int | float) -> str:
+        """An inline int64 list, int64 scalar or float32 scalar; equal ones are shared."""
+        name = f"const_{value}".replace(" ", "")
+        kind = TensorProto.FLOAT if isinstance(value, float) else TensorProto.INT64
+        dims = [len(value)] if isinstance(value, Sequence) else []
+        values = value if isinstance(value, Sequence) else [value]
+        self._initializers.setdefault(name, helper.make_tensor(name, kind, dims, values))
+        return name
+
+    def external(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int], part: PartEntry) -> str:
+        """An initialiser that lies in the data file."""
+        if name not in self._initializers:
+            tensor = TensorProto(name=name, data_type=_TYPES[np.dtype(dtype).name], dims=shape)
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", self._data_file), ("offset", part.offset), ("length", part.bytes)):
+                tensor.external_data.add(key=key, value=str(value))
+            self._initializers[name] = tensor
+        return name
+
+    def input(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
+        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, name: str, kind: int, shape: Sequence[int | str]) -> None:
+        self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
+
+    def serialize(self, name: str) -> bytes:
+        """The bytes of the ``.onnx`` file."""
+        graph = helper.make_graph(
+            self._nodes, name, self._inputs, self._outputs, list(self._initializers.values())
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)],
+            ir_version=IR_VERSION,
+            producer_name="edgeslm",
+            producer_version=__version__,
+        )
+        data: bytes = model.SerializeToString()
+        return data
