@@ -2,9 +2,8 @@
 
     format          {"name": "edgeslm-bundle", "version": "MAJOR.MINOR"}; a reader refuses a newer major
     spec            the DecoderSpec
-    files           path in the bundle → bytes, sha256, and whether edgeslm reads it ("model") or only others do ("extra")
+    files           path in the bundle → bytes, sha256
     targets         name ("onnx", …) → files by role, settings, the tensor table if it has one, what verification measured
-    tokenizer       does the bundle hold one
     provenance      source, model type, licence, version of edgeslm: for people; nothing depends on it
 """
 
@@ -30,11 +29,26 @@ _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of the bundle."""
+    """One file of the bundle.
+
+    ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after the
+    manifest, so a process killed in between leaves the old content, which is sound (only files for people and for
+    other runtimes are ever replaced in place).
+    """
 
     bytes: int
     sha256: str
-    role: str = "model"  # "model": edgeslm reads it, its hash must match; "extra": for people and other runtimes
+    previous: FileEntry | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Acceptable sizes in bytes."""
+        return (self.bytes, self.previous.bytes) if self.previous else (self.bytes,)
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Acceptable sha256 digests."""
+        return (self.sha256, self.previous.sha256) if self.previous else (self.sha256,)
 
 
 @dataclass(frozen=True)
@@ -184,11 +198,10 @@ def _check_version(r: _Reader) -> None:
 
 
 def _file(r: _Reader) -> FileEntry:
-    entry = FileEntry(r.size("bytes"), r.get("sha256", str), r.get("role", str, "model"))
+    previous = _file(r.child("previous")) if r.value.get("previous") is not None else None
+    entry = FileEntry(r.size("bytes"), r.get("sha256", str), previous)
     if not re.fullmatch("[0-9a-f]{64}", entry.sha256):
         raise BundleError(f"{r.where}: sha256 is not 64 hexadecimal digits")
-    if entry.role not in ("model", "extra"):
-        raise BundleError(f"{r.where}: role {entry.role!r} is not model or extra")
     return entry
 
 
@@ -217,7 +230,7 @@ def _tensor(r: _Reader, files: dict[str, FileEntry]) -> TensorEntry:
     if group_size not in (GROUP_SIZES if grouped else (0,)) or (grouped and len(shape) != 2):
         raise BundleError(f"{r.where}: format {name} with group_size {group_size} and shape {list(shape)}")
     found = {k: PartEntry(v.size("offset"), v.size("bytes")) for k, v in r.child("parts").children()}
-    expected = {k: p for k, p in FORMATS[name].layout(shape, group_size).items()}
+    expected = FORMATS[name].layout(shape, group_size)
     if set(found) != set(expected):
         raise BundleError(f"{r.where}: expected parts {sorted(expected)}, found {sorted(found)}")
     for k, part in found.items():

@@ -1,0 +1,130 @@
+"""A bundle on disk, opened without trusting it: paths stay inside, sizes and hashes match, data is mapped and not copied."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeslm.errors import BundleError
+from edgeslm.manifest import FileEntry, Manifest, TargetEntry, read_manifest
+from edgeslm.spec import DecoderSpec
+
+Check = Literal["fast", "full"]
+HASHED_WHEN_LOADING = 64 << 20  # files up to this size are hashed by every load; `check="full"` hashes all
+MAX_SMALL_FILE = 256 << 20  # the largest tokenizer.json in the field is about 40 MB
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle folder. Immutable; engines keep what they map alive themselves."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], check: Check = "fast") -> Bundle:
+        """Read the manifest and check every file it lists.
+
+        Args:
+            path: the bundle's folder.
+            check: "fast" compares sizes, and sha256 of files up to 64 MB; "full" hashes everything.
+
+        Raises:
+            BundleError: what is wrong, in which file.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            kind = "is a file" if folder.exists() else "does not exist"
+            raise BundleError(f"{folder}: {kind}; expected a bundle folder (edgeslm convert makes one)")
+        bundle = cls(folder, read_manifest(folder))
+        for name, entry in bundle.manifest.files.items():
+            bundle._check_file(name, entry, check)
+        return bundle
+
+    @property
+    def spec(self) -> DecoderSpec:
+        """The decoder this bundle holds."""
+        return self.manifest.spec
+
+    def target(self, name: str) -> TargetEntry:
+        """A converted form of the model, by name."""
+        found = self.manifest.targets.get(name)
+        if found is None:
+            have = ", ".join(self.manifest.targets) or "none"
+            raise BundleError(f"{self.folder}: no target {name!r} (it has: {have}); add it with edgeslm convert --to {name}")
+        return found
+
+    def file(self, target: str, role: str) -> Path:
+        """Path of a target's file by role, such as ("onnx", "model_all")."""
+        files = self.target(target).files
+        if role not in files:
+            raise BundleError(f"{self.folder}: target {target!r} has no {role!r} file; it has {sorted(files)}")
+        return self.folder / files[role]
+
+    def has(self, name: str) -> bool:
+        """Does the bundle list a file of this name?"""
+        return name in self.manifest.files
+
+    def read(self, name: str) -> bytes:
+        """The content of a small file (tokenizer.json, …)."""
+        return bytes(self.map(name, limit=MAX_SMALL_FILE))
+
+    def map(self, name: str, limit: int | None = None) -> npt.NDArray[np.uint8]:
+        """A listed file as a read-only uint8 array over a memory map; of exactly the size the manifest gives."""
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.folder}: no {name} in this bundle")
+        if limit is not None and entry.bytes > limit:
+            raise BundleError(f"{name}: {entry.bytes} bytes; expected at most {limit}")
+        with _open_plain(self.folder, name) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size not in entry.sizes:
+                raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
+            if not size:
+                return np.empty(0, np.uint8)
+            view = np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+        return view
+
+    def _check_file(self, name: str, entry: FileEntry, check: Check) -> None:
+        with _open_plain(self.folder, name) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size not in entry.sizes:
+                raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
+            if check == "full" or size <= HASHED_WHEN_LOADING:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found not in entry.hashes:
+                    raise _damaged(name, f"sha256 {entry.sha256[:12]}…", f"{found[:12]}…")
+
+
+def _damaged(name: str, expected: str, found: str) -> BundleError:
+    return BundleError(
+        f"{name}: expected {expected}, found {found}: the file was changed or cut since conversion; copy or convert it again"
+    )
+
+
+def _open_plain(folder: Path, name: str):  # noqa: ANN202  (io.FileIO)
+    """Open a regular file below folder for reading; no component of ``name`` may be a symbolic link."""
+    path = folder
+    for part in name.split("/"):
+        path = path / part
+        if path.is_symlink():
+            raise BundleError(f"{name}: {path} is a symbolic link; a bundle holds plain files (hard links are fine)")
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        file = os.fdopen(os.open(path, flags), "rb", buffering=0)
+    except FileNotFoundError:
+        raise BundleError(f"{name}: missing from {folder}; copy the whole folder, or convert again") from None
+    except OSError as error:
+        raise BundleError(f"{name}: cannot be opened ({error.strerror})") from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise BundleError(f"{name}: is not a regular file")
+    return file

@@ -1,0 +1,73 @@
+"""Engines by name, opened on a bundle. Each one's libraries are imported only when it is opened."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+from edgeslm.bundle import Bundle
+from edgeslm.engines.protocol import Engine
+from edgeslm.errors import ArgumentError, BundleError
+
+Opener = Callable[[Bundle, int | None], Engine]
+
+
+def _native(bundle: Bundle, threads: int | None) -> Engine:
+    from edgeslm.engines.native import NativeEngine
+
+    return NativeEngine.open(bundle, threads)
+
+
+def _onnxruntime(bundle: Bundle, threads: int | None) -> Engine:
+    from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine.open(bundle, threads)
+
+
+def _reference(bundle: Bundle, threads: int | None) -> Engine:
+    from edgeslm.bundle_weights import BundleWeights
+    from edgeslm.engines.reference import ReferenceEngine
+
+    return ReferenceEngine(bundle.spec, BundleWeights(bundle))
+
+
+# In order of preference; each serves the target named beside it.
+ENGINES: dict[str, tuple[str, Opener]] = {
+    "native": ("onnx", _native),
+    "onnxruntime": ("onnx", _onnxruntime),
+    "reference": ("onnx", _reference),
+}
+
+
+def unavailable(name: str) -> str:
+    """Why an engine cannot be used here, or "" if it can."""
+    if name == "onnxruntime" and importlib.util.find_spec("onnxruntime") is None:
+        return 'onnxruntime is not installed: pip install "edgeslm[onnx]"'
+    return ""
+
+
+def engines_for(bundle: Bundle, target: str) -> list[str]:
+    """Engines that can run a target here, best first; the NumPy oracle is not counted among them."""
+    bundle.target(target)
+    return [n for n, (t, _) in ENGINES.items() if t == target and n != "reference" and not unavailable(n)]
+
+
+def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None) -> Engine:
+    """Open an engine on a bundle; "auto" takes the best one that serves a target of the bundle.
+
+    Raises:
+        ArgumentError: no such engine, or an impossible number of threads.
+        MissingExtraError: the engine needs a package that is not installed.
+        BundleError: the bundle lacks what the engine runs.
+    """
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256):
+        raise ArgumentError(f"threads: expected 1..256, found {threads!r}")
+    if name == "auto":
+        usable = [n for t in bundle.manifest.targets for n in engines_for(bundle, t)]
+        if not usable:
+            have = ", ".join(bundle.manifest.targets) or "none"
+            raise BundleError(f"{bundle.folder}: no engine here runs its targets (it has: {have}); edgeslm doctor tells more")
+        name = usable[0]
+    if name not in ENGINES:
+        raise ArgumentError(f"engine: expected auto, {', '.join(ENGINES)}; found {name!r}")
+    return ENGINES[name][1](bundle, threads)
