@@ -16,7 +16,13 @@ from edgeslm.manifest import PartEntry
 OPSET, IR_VERSION = 21, 10
 CONTRIB = "com.microsoft"  # onnxruntime's own operators: docs/ContribOperators.md
 
-_TYPES = {"uint8": TensorProto.UINT8, "float16": TensorProto.FLOAT16, "float32": TensorProto.FLOAT}
+_TYPES = {
+    "uint8": TensorProto.UINT8,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "float16": TensorProto.FLOAT16,
+    "float32": TensorProto.FLOAT,
+}
 
 
 class Graph:
@@ -61,12 +67,18 @@ class Graph:
             self._initializers[name] = tensor
         return name
 
-    def input(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
-        self._inputs.append(helper.make_tensor_value_info(name, kind, shape))
+    def cast(self, x: str, dtype: str) -> str:
+        """``x`` as another type."""
+        return self.op("Cast", x, to=_TYPES[dtype])
+
+    def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> str:
+        """An input of the graph; dimensions that vary are named."""
+        self._inputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], shape))
         return name
 
-    def output(self, name: str, kind: int, shape: Sequence[int | str]) -> None:
-        self._outputs.append(helper.make_tensor_value_info(name, kind, shape))
+    def output(self, name: str, dtype: str, shape: Sequence[int | str]) -> None:
+        """Declare a value as an output of the graph."""
+        self._outputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], shape))
 
     def serialize(self, name: str) -> bytes:
         """The bytes of the ``.onnx`` file."""
