@@ -1,1 +1,4 @@
-"""The workstation's half of edgeslm: checkpoints in, verified bundles out."""
+"""The workstation's half of edgeslm: checkpoints in, verified bundles out. Needs the extra ``[convert]``.
+
+Imported as ``edgeslm.converters``. Heavy libraries are imported inside the functions that use them.
+"""

@@ -198,8 +198,12 @@ def _check_version(r: _Reader) -> None:
 
 
 def _file(r: _Reader) -> FileEntry:
-    previous = _file(r.child("previous")) if r.value.get("previous") is not None else None
-    entry = FileEntry(r.size("bytes"), r.get("sha256", str), previous)
+    previous = _plain_file(r.child("previous")) if r.value.get("previous") is not None else None
+    return dataclasses.replace(_plain_file(r), previous=previous)
+
+
+def _plain_file(r: _Reader) -> FileEntry:
+    entry = FileEntry(r.size("bytes"), r.get("sha256", str))
     if not re.fullmatch("[0-9a-f]{64}", entry.sha256):
         raise BundleError(f"{r.where}: sha256 is not 64 hexadecimal digits")
     return entry

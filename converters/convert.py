@@ -1,0 +1,192 @@
+"""The conversion: a checkpoint goes in, a verified bundle comes out.
+
+load → the original's answer → targets → verify, all in a staging folder → commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeslm._version import __version__
+from edgeslm.bundle import Bundle
+from edgeslm.converters import reference_answer, to_onnx
+from edgeslm.converters.card import model_card
+from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
+from edgeslm.converters.policy import Options
+from edgeslm.converters.staging import Staging, stage
+from edgeslm.converters.verify import Report, target_json, verify
+from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.manifest import NAME, Manifest, TargetEntry, read_manifest
+from edgeslm.spec import DecoderSpec
+from edgeslm.tokenizer import Tokenizer
+
+log = logging.getLogger("edgeslm.convert")
+
+Progress = Callable[[str, int, int], None]
+TargetWriter = Callable[[Checkpoint, Options, Staging, Progress], TargetEntry]
+
+# Adding a target: its writer here, in converters/to_<name>.py.
+TARGETS: dict[str, TargetWriter] = {"onnx": to_onnx.write_target}
+
+DEFAULT_CONTEXT = 4096  # tokens; larger contexts are asked for, because caches and rope tables grow with them
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+GENERATION_CONFIG = "generation_config.json"
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion made."""
+
+    folder: Path
+    manifest: Manifest
+    verification: Report | None  # None: not asked for
+
+
+def convert(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    to: Sequence[str] = ("onnx",),
+    options: Options | None = None,
+    context: int | None = None,
+    check: bool = True,
+    threads: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> ConversionReport:
+    """Convert a checkpoint folder (or Hub id) into a bundle, or add or replace targets of a bundle made from it.
+
+    Args:
+        source: a Hugging Face checkpoint folder, or ``org/name`` on the Hub.
+        out: the bundle's folder: absent, empty, or a bundle of the same model.
+        to: targets to write.
+        options: quantisation; float32 by default.
+        context: tokens of context; the model's own, at most 4096, by default.
+        check: verify the new targets before they replace anything, and record what was measured.
+        threads: for the engines that verify.
+        progress: called with what is running, units done and units in all.
+
+    Raises:
+        ArgumentError: an unknown target or an impossible option, before any work.
+        CheckpointError, UnsupportedModelError: the checkpoint cannot be converted.
+        BundleError: ``out`` holds something else.
+    """
+    options = options or Options()
+    _check_arguments(to, context)
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder}: is a file; expected a folder for the bundle")
+    old = read_manifest(folder) if (folder / NAME).exists() else None
+    if old is not None:
+        Bundle.open(folder)  # what is kept must be sound
+    checkpoint = open_checkpoint(source)
+    checkpoint = replace(checkpoint, spec=_in_context(checkpoint.spec, context))
+    fingerprint = _fingerprint(checkpoint, progress)
+    _check_same_model(folder, old, fingerprint, checkpoint.spec, to)
+
+    with stage(folder, old) as staging:
+        _stage_source_files(checkpoint, staging)
+        if old is not None and old.spec == checkpoint.spec and reference_answer.NAME in old.files:
+            staging.keep(reference_answer.NAME)
+        else:
+            _stage_answer(checkpoint, staging, progress)
+        targets = dict(old.targets) if old else {}
+        for name in set(targets) - set(to):
+            for path in targets[name].files.values():
+                staging.keep(path)
+        for name in to:
+            targets[name] = TARGETS[name](checkpoint, options, staging, progress)
+        manifest = Manifest(checkpoint.spec, staging.files, targets, _provenance(checkpoint, fingerprint))
+        report = _verify_staged(staging, manifest, to, threads, progress) if check else None
+        if report is not None:
+            measured = {n: replace(targets[n], verification=target_json(m)) for n, m in report.targets.items()}
+            manifest = replace(manifest, targets={**targets, **measured})
+        staging.write("README.md", model_card(checkpoint, manifest).encode())
+        staging.commit(manifest)
+    return ConversionReport(folder, manifest, report)
+
+
+def _check_arguments(to: Sequence[str], context: int | None) -> None:
+    unknown = [t for t in to if t not in TARGETS]
+    if unknown or not to:
+        raise ArgumentError(f"--to: expected targets among {', '.join(TARGETS)}; found {', '.join(unknown) or 'none'}")
+    if context is not None and (type(context) is not int or context < 1):
+        raise ArgumentError(f"--context: expected a positive number of tokens, found {context!r}")
+
+
+def _in_context(spec: DecoderSpec, context: int | None) -> DecoderSpec:
+    if context is not None and context > spec.context_length:
+        raise ArgumentError(f"--context: the model was made for {spec.context_length} tokens, found {context}")
+    return spec.with_context(context or min(spec.context_length, DEFAULT_CONTEXT))
+
+
+def _fingerprint(checkpoint: Checkpoint, progress: Progress) -> str:
+    """One hash over the config and every weight file: what makes two conversions one model."""
+    total = sum(path.stat().st_size for path in checkpoint.weight_files)
+    digest, done = hashlib.sha256((checkpoint.folder / "config.json").read_bytes()), 0
+    for path in checkpoint.weight_files:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(16 << 20):
+                digest.update(block)
+                done += len(block)
+                progress("hashing", done, total)
+    return digest.hexdigest()
+
+
+def _check_same_model(
+    folder: Path, old: Manifest | None, fingerprint: str, spec: DecoderSpec, to: Sequence[str]
+) -> None:
+    if old is None:
+        return
+    if old.provenance.get("weights_sha256") != fingerprint:
+        raise BundleError(f"{folder}: is a bundle of another model; choose an empty folder, or remove it first")
+    staying = sorted(set(old.targets) - set(to))
+    if old.spec != spec and staying:
+        raise BundleError(
+            f"{folder}: its targets {', '.join(staying)} have a context of {old.spec.context_length}, not "
+            f"{spec.context_length}: give --context {old.spec.context_length}, or another folder"
+        )
+
+
+def _stage_source_files(checkpoint: Checkpoint, staging: Staging) -> None:
+    """Tokenizer, generation config and licence texts, byte for byte."""
+    names = [n for n in (*TOKENIZER_FILES, GENERATION_CONFIG) if (checkpoint.folder / n).is_file()]
+    names += [p.name for p in checkpoint.licence_files]
+    for name in names:
+        staging.write(name, (checkpoint.folder / name).read_bytes())
+    if "tokenizer.json" not in names:
+        log.warning("%s has no tokenizer.json: the bundle will take token ids only", checkpoint.folder)
+
+
+def _stage_answer(checkpoint: Checkpoint, staging: Staging, progress: Progress) -> None:
+    path = checkpoint.folder / "tokenizer.json"
+    encode = Tokenizer.from_folder(checkpoint.folder, checkpoint.spec.vocab_size).encode if path.is_file() else None
+    ids = reference_answer.reference_ids(checkpoint.spec, encode)
+    answer = reference_answer.compute_answer(
+        checkpoint.spec, checkpoint.weights, ids, lambda done, total: progress("original", done, total)
+    )
+    staging.write(reference_answer.NAME, answer.dumps())
+
+
+def _verify_staged(
+    staging: Staging, manifest: Manifest, to: Sequence[str], threads: int | None, progress: Progress
+) -> Report:
+    fresh = replace(manifest, targets={n: t for n, t in manifest.targets.items() if n in to})
+    staging.write_manifest(fresh)
+    bundle = Bundle(staging.folder, fresh)  # just written and hashed by us
+    return verify(bundle, threads=threads, progress=lambda what, d, t: progress(f"verify {what}", d, t))
+
+
+def _provenance(checkpoint: Checkpoint, fingerprint: str) -> dict[str, Any]:
+    return {
+        "source": checkpoint.source,
+        "weights_sha256": fingerprint,
+        "model_type": checkpoint.model_type,
+        "licence": checkpoint.licence,
+        "edgeslm_version": __version__,
+    }

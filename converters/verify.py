@@ -1,0 +1,185 @@
+"""Hold every target of a bundle against the original model.
+
+The original's answer (``reference.npz``) comes from the float32 oracle on the checkpoint; a target is run teacher-forced over
+the same tokens. Measured per row, over the 64 most likely tokens of the original plus "any other token":
+
+    max_abs_error    largest |logit - original's|; max_relative_error is that over the largest |logit|
+    kl               mean Kullback-Leibler divergence in nats, KL(original || target)
+    top1_agreement   share of rows with the same most likely token
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeslm.bundle import Bundle
+from edgeslm.converters.reference_answer import NAME, ReferenceAnswer, compute_answer, log_sum_exp, parse_answer
+from edgeslm.engines.protocol import Engine
+from edgeslm.engines.registry import ENGINES, engines_for, open_engine
+from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.weights import F32Array
+
+log = logging.getLogger("edgeslm.verify")
+
+# Limits by quantisation level: each names a measurement and its bound.
+LIMITS: dict[str, dict[str, float]] = {
+    "none": {"max_relative_error": 1e-4},
+    "fp16": {"kl": 0.001},
+    "int8": {"kl": 0.01, "top1_agreement": 0.97},
+    "int4": {"kl": 0.2, "top1_agreement": 0.75},
+}
+_AT_LEAST = {"top1_agreement"}
+CHUNK = 64  # rows per forward pass: bounds the logits held at once
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One engine on one target."""
+
+    engine: str
+    max_abs_error: float
+    max_relative_error: float
+    kl: float
+    top1_agreement: float
+    tokens: int
+    limits: dict[str, float]
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What verification found: per target, one measurement for each engine that ran it."""
+
+    targets: dict[str, list[Measurement]]
+
+    @property
+    def passed(self) -> bool:
+        """Was every target verified, at least one, and is each within its limits?"""
+        return bool(self.targets) and all(ms and all(m.passed for m in ms) for ms in self.targets.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Per target the worst engine's figures, and all engines' below them."""
+        return {"passed": self.passed, "targets": {k: target_json(v) for k, v in self.targets.items()}}
+
+
+def target_json(measurements: list[Measurement]) -> dict[str, Any]:
+    """The worst measurement of a target with all of them under ``engines``; just ``passed`` if none was made."""
+    if not measurements:
+        return {"passed": False, "engine": None, "engines": {}}
+    worst = min(measurements, key=lambda m: (m.passed, -m.kl))
+    return {**asdict(worst), "engines": {m.engine: asdict(m) for m in measurements}}
+
+
+def verify(
+    bundle: Bundle,
+    *,
+    engine: str | None = None,
+    against: str | Path | None = None,
+    threads: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> Report:
+    """Measure every target with each engine that can run it here.
+
+    Args:
+        bundle: an opened bundle; open it with ``check="full"`` to have all hashes compared.
+        engine: only this one.
+        against: a checkpoint to recompute the original's answer from, instead of trusting ``reference.npz``.
+        threads: for the engines.
+        progress: called with what is running, rows done and rows in all.
+
+    Raises:
+        BundleError: there is no usable ``reference.npz``.
+        ArgumentError: the engine does not exist, or the checkpoint is of another model.
+    """
+    answer = _answer(bundle, against, progress)
+    report: dict[str, list[Measurement]] = {}
+    for target, entry in bundle.manifest.targets.items():
+        names = engines_for(bundle, target) if engine is None else _serving(engine, target)
+        limits = LIMITS.get(str(entry.settings.get("quantize")))
+        if limits is None:
+            raise BundleError(f"{bundle.folder}: target {target!r} has no quantize level among {sorted(LIMITS)}")
+        report[target] = []
+        for name in names:
+            log.info("verifying %s with %s", target, name)
+            running = open_engine(bundle, name, threads)
+            try:
+                report[target].append(
+                    measure(running, answer, limits, lambda d, t, n=name: progress(n, d, t))  # type: ignore[misc]
+                )
+            finally:
+                running.close()
+    return Report(report)
+
+
+def measure(
+    engine: Engine,
+    answer: ReferenceAnswer,
+    limits: dict[str, float],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Measurement:
+    """Run an engine over the answer's ids and compare row by row."""
+    session = engine.new_session()
+    errors, divergences, agreements = [], [], []
+    total = len(answer.ids)
+    try:
+        for start in range(0, total, CHUNK):
+            logits = session.forward(answer.ids[start : start + CHUNK], rows="all")
+            for i, row in enumerate(logits, start):
+                errors.append(float(np.abs(row[answer.top_ids[i]] - answer.top_logits[i]).max()))
+                divergences.append(divergence(answer, i, row))
+                agreements.append(int(row.argmax()) == int(answer.top_ids[i, 0]))
+            progress(min(start + CHUNK, total), total)
+    finally:
+        session.close()
+    peak = float(np.abs(answer.top_logits).max())
+    found = {
+        "max_abs_error": float(np.max(errors)),  # np.max, not max: a NaN must come through
+        "max_relative_error": float(np.max(errors)) / max(peak, 1e-30),
+        "kl": float(np.mean(divergences)),
+        "top1_agreement": float(np.mean(agreements)),
+    }
+    # Written so that NaN fails every comparison.
+    passed = all(found[k] >= v if k in _AT_LEAST else found[k] <= v for k, v in limits.items())
+    return Measurement(engine.name, **found, tokens=total, limits=dict(limits), passed=passed)
+
+
+def divergence(answer: ReferenceAnswer, i: int, row: F32Array) -> float:
+    """KL(original || target) of row i over the original's top tokens plus one bin for all others (a lower bound)."""
+    if not np.isfinite(row).all():
+        return float("nan")
+    log_p = answer.top_logits[i].astype(np.float64) - float(answer.logsumexp[i])
+    log_q = row[answer.top_ids[i]].astype(np.float64) - log_sum_exp(row)
+    kl = float((np.exp(log_p) * (log_p - log_q)).sum())
+    rest_p, rest_q = (max(1.0 - float(np.exp(x).sum()), 0.0) for x in (log_p, log_q))
+    if rest_p > 1e-7:  # below that it is the rounding of a sum of ones
+        kl += rest_p * (np.log(rest_p) - np.log(max(rest_q, 1e-30)))
+    return max(kl, 0.0)
+
+
+def _serving(engine: str, target: str) -> list[str]:
+    if engine not in ENGINES:
+        raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}; found {engine!r}")
+    return [engine] if ENGINES[engine][0] == target else []
+
+
+def _answer(bundle: Bundle, against: str | Path | None, progress: Progress) -> ReferenceAnswer:
+    stored = parse_answer(bundle.read(NAME), bundle.spec) if bundle.has(NAME) else None
+    if against is None:
+        if stored is None:
+            raise BundleError(f"{bundle.folder}: no {NAME} to compare with; name the original: verify --against CHECKPOINT")
+        return stored
+    from edgeslm.converters.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(against, context=bundle.spec.context_length)
+    if checkpoint.spec != bundle.spec:
+        raise ArgumentError(f"{against}: describes another model than {bundle.folder}; name the one it was converted from")
+    ids = stored.ids if stored else np.arange(min(256, bundle.spec.context_length), dtype=np.int32) % bundle.spec.vocab_size
+    return compute_answer(checkpoint.spec, checkpoint.weights, ids, lambda d, t: progress("original", d, t))
