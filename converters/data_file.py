@@ -6,7 +6,6 @@ tables) follow. Gaps are zero.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from edgeslm.converters.policy import Options, tensor_formats
 from edgeslm.errors import CheckpointError
 from edgeslm.formats import FORMATS, Parts
 from edgeslm.formats.base import F32Array
-from edgeslm.manifest import FileEntry, PartEntry, TensorEntry
+from edgeslm.manifest import PartEntry, TensorEntry
 from edgeslm.spec import DecoderSpec, tensor_shapes
 from edgeslm.weights import WeightSource, row_blocks
 
@@ -71,8 +70,8 @@ def plan_data(spec: DecoderSpec, options: Options, constants: Mapping[str, F32Ar
     return DataPlan(file, cursor.end, tensors, placed)
 
 
-def write_data(path: Path, plan: DataPlan, source: WeightSource, progress: Progress | None = None) -> FileEntry:
-    """Encode every tensor of ``source`` into a new file at ``path``, synced to disk; its size and hash.
+def write_data(path: Path, plan: DataPlan, source: WeightSource, progress: Progress) -> None:
+    """Encode every tensor of ``source`` into a new file at ``path``.
 
     ``progress(done_bytes, total_bytes)`` is called from the calling thread. ``source`` is read from worker threads.
 
@@ -83,22 +82,16 @@ def write_data(path: Path, plan: DataPlan, source: WeightSource, progress: Progr
     for name, entry in plan.tensors.items():
         if source.shape(name) != entry.shape:
             raise CheckpointError(f"{name}: expected shape {entry.shape}, found {source.shape(name)}")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    with os.fdopen(fd, "r+b", buffering=0) as file:
+    with path.open("xb", buffering=0) as file:
+        fd = file.fileno()
         os.ftruncate(fd, plan.bytes)  # gaps read as zeros
         for constant in plan.constants.values():
             _write(fd, memoryview(constant.values).cast("B"), constant.part.offset)
         done = sum(c.part.bytes for c in plan.constants.values())
         for written in _encode_all(fd, plan, source):
             done += written
-            if progress is not None:
-                progress(done, plan.bytes)
-        os.fsync(fd)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if progress is not None:
-        progress(plan.bytes, plan.bytes)
-    return FileEntry(plan.bytes, digest)
+            progress(done, plan.bytes)
+    progress(plan.bytes, plan.bytes)
 
 
 def _encode_all(fd: int, plan: DataPlan, source: WeightSource) -> Iterator[int]:

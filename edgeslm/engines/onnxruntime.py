@@ -21,6 +21,7 @@ from edgeslm.spec import DecoderSpec
 
 TARGET = "onnx"
 ROLES: dict[Rows, str] = {"last": "model", "all": "model_all"}
+MINIMUM_VERSION = (1, 24)  # the first to refuse external data outside the graph's folder
 CHUNK_ROWS = 512  # of a long prompt, per run
 CHUNK_SCORES = 16 << 20  # attention scores per run: heads x rows x length, float32 (64 MB)
 
@@ -195,6 +196,12 @@ def _import_onnxruntime() -> ModuleType:
         import onnxruntime
     except ModuleNotFoundError:
         raise MissingExtraError("the onnxruntime engine", "onnxruntime", "onnx") from None
+    version: str = onnxruntime.__version__
+    if tuple(int(n) for n in version.split(".")[:2]) < MINIMUM_VERSION:
+        raise EngineError(
+            f"onnxruntime {version} lets a graph read files outside its folder; expected {MINIMUM_VERSION[0]}."
+            f"{MINIMUM_VERSION[1]} or later: pip install -U onnxruntime"
+        )
     return onnxruntime
 
 
