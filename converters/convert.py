@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgeslm._version import __version__
-from edgeslm.bundle import Bundle
 from edgeslm.converters import reference_answer, to_onnx
 from edgeslm.converters.card import model_card
 from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging, stage
 from edgeslm.converters.verify import Report, target_json, verify
+from edgeslm.tokenizer import Tokenizer
+
+from edgeslm._version import __version__
+from edgeslm.bundle import Bundle
 from edgeslm.errors import ArgumentError, BundleError
 from edgeslm.manifest import NAME, Manifest, TargetEntry, read_manifest
 from edgeslm.spec import DecoderSpec
-from edgeslm.tokenizer import Tokenizer
 
 log = logging.getLogger("edgeslm.convert")
 

@@ -18,8 +18,8 @@ from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
-
 from edgeslm.engines.reference import ReferenceEngine
+
 from edgeslm.errors import BundleError
 from edgeslm.spec import DecoderSpec
 from edgeslm.weights import F32Array, WeightSource
@@ -41,9 +41,7 @@ class ReferenceAnswer:
     def dumps(self) -> bytes:
         """As the bytes of an .npz file."""
         buffer = io.BytesIO()
-        np.savez(
-            buffer, ids=self.ids, top_ids=self.top_ids, top_logits=self.top_logits, logsumexp=self.logsumexp
-        )
+        np.savez(buffer, ids=self.ids, top_ids=self.top_ids, top_logits=self.top_logits, logsumexp=self.logsumexp)
         return buffer.getvalue()
 
 

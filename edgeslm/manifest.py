@@ -1,10 +1,10 @@
 """``edgeslm.json``: what a bundle holds. Read without trusting it, written in one piece.
 
-    format          {"name": "edgeslm-bundle", "version": "MAJOR.MINOR"}; a reader refuses a newer major
-    spec            the DecoderSpec
-    files           path in the bundle → bytes, sha256
-    targets         name ("onnx", …) → files by role, settings, the tensor table if it has one, what verification measured
-    provenance      source, model type, licence, version of edgeslm: for people; nothing depends on it
+format          {"name": "edgeslm-bundle", "version": "MAJOR.MINOR"}; a reader refuses a newer major
+spec            the DecoderSpec
+files           path in the bundle → bytes, sha256
+targets         name ("onnx", …) → files by role, settings, the tensor table if it has one, what verification measured
+provenance      source, model type, licence, version of edgeslm: for people; nothing depends on it
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 class FileEntry:
     """One file of the bundle.
 
-    ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after the
-    manifest, so a process killed in between leaves the old content, which is sound (only files for people and for
-    other runtimes are ever replaced in place).
+    ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after
+    the manifest, so a process killed in between leaves the old content, which is sound (only files for people and
+    for other runtimes are ever replaced in place).
     """
 
     bytes: int
@@ -164,7 +164,7 @@ class _Reader:
             raise BundleError(f"{where}: expected an object, found {type(value).__name__}")
         self.value, self.where = value, where
 
-    def get(self, key: str, kind: type, default: Any = None) -> Any:  # noqa: ANN401  (of type `kind`)
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
         if key not in self.value and default is not None:
             return default
         found = self.value.get(key)
@@ -269,7 +269,9 @@ def read_manifest(folder: Path) -> Manifest:
         with path.open("rb") as file:
             raw = file.read(MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError:
-        raise BundleError(f"{folder}: no {NAME} here; make a bundle with: edgeslm convert CHECKPOINT {folder}") from None
+        raise BundleError(
+            f"{folder}: no {NAME} here; make a bundle with: edgeslm convert CHECKPOINT {folder}"
+        ) from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
     return parse_manifest(raw)

@@ -44,7 +44,24 @@ def test_an_untouched_bundle_opens_and_round_trips(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", ".", "..", "../x", "a/../b", "/x", "a//b", "a/", "C:x", "a\\b", "nul", "COM1.txt", "x\0", "edgeslm.json", "a ", "a."],
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/../b",
+        "/x",
+        "a//b",
+        "a/",
+        "C:x",
+        "a\\b",
+        "nul",
+        "COM1.txt",
+        "x\0",
+        "edgeslm.json",
+        "a ",
+        "a.",
+    ],
 )
 def test_paths_that_leave_the_bundle_or_mean_something_elsewhere(path: str) -> None:
     with pytest.raises(BundleError, match="plain path"):
@@ -121,7 +138,9 @@ def test_a_newer_major_version_is_refused_and_a_newer_minor_one_is_not(bundle: P
         (lambda t: t["parts"].clear(), "expected parts"),
     ],
 )
-def test_lies_in_the_tensor_table(bundle: Path, edit: Edit, change: Callable[[dict[str, Any]], None], message: str) -> None:
+def test_lies_in_the_tensor_table(
+    bundle: Path, edit: Edit, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
     edit(lambda m: change(m["targets"]["onnx"]["tensors"]["layers.0.attn.q"]))
     with pytest.raises(BundleError, match=message):
         Bundle.open(bundle)
@@ -137,7 +156,9 @@ def test_missing_and_unexpected_tensors_are_named_together(bundle: Path, edit: E
         Bundle.open(bundle)
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a":1,"a":2}', b'{"a":NaN}', b"1" * 5000])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a":1,"a":2}', b'{"a":NaN}', b"1" * 5000]
+)
 def test_manifests_that_are_not_ours(bundle: Path, raw: bytes) -> None:
     (bundle / "edgeslm.json").write_bytes(raw)
     with pytest.raises(BundleError):
@@ -147,7 +168,7 @@ def test_manifests_that_are_not_ours(bundle: Path, raw: bytes) -> None:
 def test_what_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="does not exist"):
         Bundle.open(tmp_path / "absent")
-    with pytest.raises(BundleError, match="no edgeslm.json here"):
+    with pytest.raises(BundleError, match=r"no edgeslm\.json here"):
         Bundle.open(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(BundleError, match="is a file"):

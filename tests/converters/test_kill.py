@@ -1,4 +1,4 @@
-"""kill -9 during a conversion, at every step that touches the disk: the old bundle stands, or none, or the new one whole."""
+"""kill -9 during a conversion, at every step that touches the disk: the old bundle, or none, or the new one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from edgeslm.bundle import Bundle
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
+
+from edgeslm.bundle import Bundle
 from edgeslm.errors import BundleError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
 # Events of Python's audit hooks that change a file system; fsync has none, and needs none: it changes nothing visible.
-EVENTS = {"os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "shutil.copyfile"}
+EVENTS = {
+    "os.rename",
+    "os.remove",
+    "os.link",
+    "os.mkdir",
+    "os.rmdir",
+    "os.truncate",
+    "shutil.rmtree",
+    "shutil.copyfile",
+}
 
 
 def in_child(action: Callable[[], object], die_at: int) -> int:
@@ -30,7 +39,9 @@ def in_child(action: Callable[[], object], die_at: int) -> int:
 
         def hook(event: str, arguments: tuple[object, ...]) -> None:
             nonlocal seen
-            writes = event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+            writes = (
+                event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+            )
             if event in EVENTS or writes:
                 seen += 1
                 if seen == die_at:
@@ -110,7 +121,9 @@ def test_replacing_again_clears_what_was_left(tiny_checkpoint: Path, tmp_path: P
     levels = iter(["int8", "int4"] * 200)
     for step in range(1, 60, 3):
         level = next(levels)
-        in_child(lambda level=level: convert(tiny_checkpoint, out, options=Options(quantize=level), check=False), die_at=step)  # type: ignore[misc]
+        in_child(
+            lambda level=level: convert(tiny_checkpoint, out, options=Options(quantize=level), check=False), die_at=step
+        )  # type: ignore[misc]
     convert(tiny_checkpoint, out, options=Options(quantize="int8"), check=False)
     listed = set(Bundle.open(out, check="full").manifest.files) | {"edgeslm.json"}
     assert {p.name for p in out.iterdir()} == listed

@@ -1,7 +1,7 @@
 """Bundles from strangers: seeded mutations, each opened and run in a child process of its own.
 
-A child may run normally or raise an error of ours. A signal, any other exception, or more than a few seconds of processor time is a
-failure. Environment: EDGESLM_MUTATIONS sets how many (2,000 by default).
+A child may run normally or raise an error of ours. A signal, any other exception, or more than a few seconds of
+processor time is a failure. Environment: EDGESLM_MUTATIONS sets how many (2,000 by default).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from edgeslm.converters.reference_answer import parse_answer
 
 import edgeslm
 from edgeslm.bundle import Bundle
-from edgeslm.converters.reference_answer import parse_answer
 from edgeslm.errors import EdgeslmError
 
 pytestmark = [
@@ -36,10 +36,60 @@ SANITIZED = bool(os.environ.get("EDGESLM_SANITIZED"))
 CPU_SECONDS = 20 if SANITIZED else 3  # the promise is one second; the rest is for slow machines
 RAN, REFUSED, FAILED = 0, 17, 18
 
-NUMBERS = [0, -1, 1, 3, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 64, 2**64 - 1, 10**400, 1e308, -0.5, 1e-320]
-VALUES = [*NUMBERS, "", "x", None, True, [], {}, [[]], {"a": 1}, "../x", "/etc/passwd", "a/../../b", "C:\\x", "\u0000", "." * 600]
-PATHS = ["../outside", "/etc/passwd", "a/../../b", "sub/../model.onnx", "", ".", "..", "model.onnx/", "con", "aux.txt", "x\u0000y", "a\\b",
-         "C:evil", "edgeslm.json", "model.onnx:stream", "~", "nothing-here"]  # fmt: skip
+NUMBERS = [
+    0,
+    -1,
+    1,
+    3,
+    2**15,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**63 - 1,
+    2**63,
+    2**64 - 64,
+    2**64 - 1,
+    10**400,
+    1e308,
+    -0.5,
+    1e-320,
+]
+VALUES = [
+    *NUMBERS,
+    "",
+    "x",
+    None,
+    True,
+    [],
+    {},
+    [[]],
+    {"a": 1},
+    "../x",
+    "/etc/passwd",
+    "a/../../b",
+    "C:\\x",
+    "\u0000",
+    "." * 600,
+]
+PATHS = [
+    "../outside",
+    "/etc/passwd",
+    "a/../../b",
+    "sub/../model.onnx",
+    "",
+    ".",
+    "..",
+    "model.onnx/",
+    "con",
+    "aux.txt",
+    "x\u0000y",
+    "a\\b",
+    "C:evil",
+    "edgeslm.json",
+    "model.onnx:stream",
+    "~",
+    "nothing-here",
+]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -98,15 +148,17 @@ def mutate_sizes(folder: Path, rng: random.Random) -> None:
         table = manifest["targets"]["onnx"]["tensors"]
         tensor = table[rng.choice(sorted(table))]
         part = tensor["parts"][rng.choice(sorted(tensor["parts"]))]
-        rng.choice([
-            lambda: part.update(offset=rng.choice(NUMBERS)),
-            lambda: part.update(offset=part["offset"] + rng.choice([-64, 16, 64, 4096])),
-            lambda: part.update(bytes=rng.choice(NUMBERS)),
-            lambda: tensor.update(shape=[rng.choice(NUMBERS), tensor["shape"][-1]]),
-            lambda: tensor.update(shape=[d * 2 for d in tensor["shape"]]),
-            lambda: tensor.update(group_size=rng.choice([0, 1, 16, 32, 64, 128, 256, 2**31])),
-            lambda: tensor.update(format=rng.choice(["f32", "f16", "q8", "q4", "q2", ""])),
-        ])()  # fmt: skip
+        rng.choice(
+            [
+                lambda: part.update(offset=rng.choice(NUMBERS)),
+                lambda: part.update(offset=part["offset"] + rng.choice([-64, 16, 64, 4096])),
+                lambda: part.update(bytes=rng.choice(NUMBERS)),
+                lambda: tensor.update(shape=[rng.choice(NUMBERS), tensor["shape"][-1]]),
+                lambda: tensor.update(shape=[d * 2 for d in tensor["shape"]]),
+                lambda: tensor.update(group_size=rng.choice([0, 1, 16, 32, 64, 128, 256, 2**31])),
+                lambda: tensor.update(format=rng.choice(["f32", "f16", "q8", "q4", "q2", ""])),
+            ]
+        )()
 
     edit_manifest(folder, change)
 
@@ -160,17 +212,19 @@ def mutate_manifest_text(folder: Path, rng: random.Random) -> None:
     deep = rng.choice([500, 5_000, 100_000])
     start = rng.randrange(len(raw))
     path.write_bytes(
-        rng.choice([
-            raw[:start],
-            raw[:start] + bytes([rng.randrange(256)]) + raw[start + 1 :],
-            b"[" * deep + b"]" * deep,
-            b'{"spec":' * deep + b"1" + b"}" * deep,
-            raw.replace(b'"spec"', b'"files"', 1),
-            b"\xff\xfe" + raw,
-            raw.replace(b"0.", b"NaN,", 1),
-            raw.replace(b'"version": "1.0"', b'"version": "2.0"'),
-            b"",
-        ])  # fmt: skip
+        rng.choice(
+            [
+                raw[:start],
+                raw[:start] + bytes([rng.randrange(256)]) + raw[start + 1 :],
+                b"[" * deep + b"]" * deep,
+                b'{"spec":' * deep + b"1" + b"}" * deep,
+                raw.replace(b'"spec"', b'"files"', 1),
+                b"\xff\xfe" + raw,
+                raw.replace(b"0.", b"NaN,", 1),
+                raw.replace(b'"version": "1.0"', b'"version": "2.0"'),
+                b"",
+            ]
+        )
     )
 
 
@@ -179,18 +233,22 @@ def mutate_links(folder: Path, rng: random.Random) -> None:
     moved = folder.with_name(folder.name + "-outside")
     moved.mkdir()
     shutil.move(folder / name, moved / name)
-    rng.choice([
-        lambda: (folder / name).symlink_to(moved / name),
-        lambda: (folder / name).mkdir(),
-        lambda: os.mkfifo(folder / name),
-        lambda: None,
-        lambda: (folder / name).symlink_to(folder / name),
-    ])()  # fmt: skip
+    rng.choice(
+        [
+            lambda: (folder / name).symlink_to(moved / name),
+            lambda: (folder / name).mkdir(),
+            lambda: os.mkfifo(folder / name),
+            lambda: None,
+            lambda: (folder / name).symlink_to(folder / name),
+        ]
+    )()
 
 
 def mutate_json_file(folder: Path, rng: random.Random) -> None:
     """tokenizer.json and generation_config.json with hostile values and a fitting hash."""
-    name = rng.choice([n for n in ("tokenizer.json", "generation_config.json", "tokenizer_config.json") if (folder / n).exists()])
+    name = rng.choice(
+        [n for n in ("tokenizer.json", "generation_config.json", "tokenizer_config.json") if (folder / n).exists()]
+    )
     content = json.loads((folder / name).read_text())
     *parents, last = rng.choice(places(content))
     owner: Any = content
@@ -206,7 +264,16 @@ def replace_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-MUTATIONS = [mutate_value, mutate_sizes, mutate_spec, mutate_path, mutate_bytes, mutate_manifest_text, mutate_links, mutate_json_file]
+MUTATIONS = [
+    mutate_value,
+    mutate_sizes,
+    mutate_spec,
+    mutate_path,
+    mutate_bytes,
+    mutate_manifest_text,
+    mutate_links,
+    mutate_json_file,
+]
 
 
 def use(folder: Path) -> None:

@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"onnx", "onnxruntime", "onnxruntime_genai", "torch", "transformers", "tensorflow", "coremltools", "safetensors",
-         "huggingface_hub", "flatbuffers"}  # fmt: skip
+HEAVY = {
+    "onnx",
+    "onnxruntime",
+    "onnxruntime_genai",
+    "torch",
+    "transformers",
+    "tensorflow",
+    "coremltools",
+    "safetensors",
+    "huggingface_hub",
+    "flatbuffers",
+}
 OPTIONAL_AT_RUNTIME = {"tokenizers", "jinja2", "rich", "click"}
 
 

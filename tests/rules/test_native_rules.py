@@ -14,8 +14,11 @@ NATIVE = Path(__file__).parents[2] / "native"
 SOURCES = sorted(p for p in NATIVE.rglob("*.c"))
 HEADERS = sorted(NATIVE.rglob("*.h"))
 ROW = re.compile(r"^K\((\w+), *(\w+), *(\w+)\)", re.MULTILINE)
-ISA_FLAGS = {"ref": [], "avx2": ["-mavx2", "-mfma", "-mf16c"],
-             "avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma", "-mf16c"]}  # fmt: skip
+ISA_FLAGS = {
+    "ref": [],
+    "avx2": ["-mavx2", "-mfma", "-mf16c"],
+    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma", "-mf16c"],
+}
 
 
 def tool(name: str) -> str:
@@ -79,7 +82,9 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_library_neither_prints_nor_exits(objects: list[Path]) -> None:
-    forbidden = re.compile(r"\b(abort|exit|_exit|printf|fprintf|puts|putchar|perror|assert_fail|__assert_fail|stderr|stdout)$")
+    forbidden = re.compile(
+        r"\b(abort|exit|_exit|printf|fprintf|puts|putchar|perror|assert_fail|__assert_fail|stderr|stdout)$"
+    )
     for path in objects:
         undefined = subprocess.run([tool("nm"), "-u", str(path)], check=True, capture_output=True, text=True).stdout
         bad = [line for line in undefined.splitlines() if forbidden.search(line.strip())]

@@ -12,7 +12,17 @@ import pytest
 from edgeslm.builder import ShapeBuilder
 from edgeslm.decoder import build
 from edgeslm.errors import ModelFormatError
-from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, parameter_count, spec_from_json, spec_to_json, tensor_shapes
+from edgeslm.spec import (
+    Attention,
+    Block,
+    DecoderSpec,
+    Mlp,
+    Rope,
+    parameter_count,
+    spec_from_json,
+    spec_to_json,
+    tensor_shapes,
+)
 
 ATTENTION = Attention(4, 2, 8, 0.35, rope=0, qkv_bias=True, out_bias=True, qk_norm="head")
 SPEC = DecoderSpec(
@@ -22,7 +32,9 @@ SPEC = DecoderSpec(
     context_length=64,
     blocks=(
         Block(ATTENTION, Mlp(20, bias=True), norm_out=True),
-        Block(dataclasses.replace(ATTENTION, qk_norm="full", window=8), Mlp(12, "gelu_tanh"), norm_in=False, norm_out=True),
+        Block(
+            dataclasses.replace(ATTENTION, qk_norm="full", window=8), Mlp(12, "gelu_tanh"), norm_in=False, norm_out=True
+        ),
     ),
     layout=(0, 1, 0),
     ropes=(Rope((1.0, 0.1, 0.01)),),
@@ -56,11 +68,26 @@ def test_parameter_count_counts_tied_weights_once() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("vocab_size", 0), ("hidden", -1), ("norm_eps", math.nan), ("context_length", 1 << 40), ("layout", (0,)), ("layout", (0, 1, 2)),
-     ("embed_scale", 0.0), ("embed_scale", math.inf), ("logit_softcap", -1.0), ("residual_scale", 1.5), ("residual_scale", 0.5),
-     ("ropes", ()), ("ropes", (Rope((1.0,) * 5),)), ("ropes", (Rope((math.inf,)),)), ("ropes", (Rope((1.0,), long_inv_freq=(1.0,)),)),
-     ("ropes", (Rope((1.0,), switch_at=4),)), ("ropes", (Rope((1.0,), q_beta=0.1),))],
-)  # fmt: skip
+    [
+        ("vocab_size", 0),
+        ("hidden", -1),
+        ("norm_eps", math.nan),
+        ("context_length", 1 << 40),
+        ("layout", (0,)),
+        ("layout", (0, 1, 2)),
+        ("embed_scale", 0.0),
+        ("embed_scale", math.inf),
+        ("logit_softcap", -1.0),
+        ("residual_scale", 1.5),
+        ("residual_scale", 0.5),
+        ("ropes", ()),
+        ("ropes", (Rope((1.0,) * 5),)),
+        ("ropes", (Rope((math.inf,)),)),
+        ("ropes", (Rope((1.0,), long_inv_freq=(1.0,)),)),
+        ("ropes", (Rope((1.0,), switch_at=4),)),
+        ("ropes", (Rope((1.0,), q_beta=0.1),)),
+    ],
+)
 def test_impossible_specs(field: str, value: Any) -> None:
     with pytest.raises(ModelFormatError, match="invalid decoder spec"):
         dataclasses.replace(SPEC, **{field: value})
@@ -68,9 +95,19 @@ def test_impossible_specs(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"n_kv_heads": 3}, {"n_kv_heads": 0}, {"head_dim": 4}, {"scale": 0.0}, {"rope": 1}, {"rope": -2}, {"window": 64}, {"window": -1},
-     {"qk_norm": "x"}, {"softcap": -1.0}],
-)  # fmt: skip
+    [
+        {"n_kv_heads": 3},
+        {"n_kv_heads": 0},
+        {"head_dim": 4},
+        {"scale": 0.0},
+        {"rope": 1},
+        {"rope": -2},
+        {"window": 64},
+        {"window": -1},
+        {"qk_norm": "x"},
+        {"softcap": -1.0},
+    ],
+)
 def test_impossible_attention(change: dict[str, Any]) -> None:
     blocks = (Block(dataclasses.replace(ATTENTION, **change), Mlp(8)),)
     with pytest.raises(ModelFormatError):
@@ -79,9 +116,19 @@ def test_impossible_attention(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [(("hidden",), "24"), (("hidden",), True), (("hidden",), None), (("norm_eps",), "x"), (("blocks",), {}), (("blocks", 0), []),
-     (("blocks", 0, "mixer", "n_heads"), 4.0), (("ropes", 0, "inv_freq"), [[]]), (("surprise",), 1), (("tied",), 1)],
-)  # fmt: skip
+    [
+        (("hidden",), "24"),
+        (("hidden",), True),
+        (("hidden",), None),
+        (("norm_eps",), "x"),
+        (("blocks",), {}),
+        (("blocks", 0), []),
+        (("blocks", 0, "mixer", "n_heads"), 4.0),
+        (("ropes", 0, "inv_freq"), [[]]),
+        (("surprise",), 1),
+        (("tied",), 1),
+    ],
+)
 def test_json_of_other_types_is_refused_with_its_place(path: tuple[Any, ...], value: Any) -> None:
     raw = json.loads(json.dumps(spec_to_json(SPEC)))
     owner = raw
