@@ -50,9 +50,7 @@ def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
 
 def _check_whole_heads(config: Config) -> None:
     if config.number("partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModelError(
-            "partial_rotary_factor: this family rotates whole heads; expected 1 or nothing"
-        )
+        raise UnsupportedModelError("partial_rotary_factor: this family rotates whole heads; expected 1 or nothing")
 
 
 def inverse_frequencies(theta: float, dim: int) -> F32Array:
