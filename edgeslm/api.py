@@ -112,8 +112,8 @@ class Model:
         Args:
             prompt: raw text (the tokenizer adds what belongs at the start of a text), or token ids taken as they are.
             max_new_tokens: at most so many; by default 256, or what the context holds. ``max_tokens`` is the same.
-            temperature: 0 takes the most likely token each time; above 0 samples. Left None it follows, like every option,
-                the model's generation_config.json, and is greedy without one.
+            temperature: 0 takes the most likely token each time; above 0 samples. Like every option, left None it follows
+                generation_config.json, and is greedy without one.
             top_k: sample among the k most likely tokens; 0: all.
             top_p: sample among the most likely tokens that together hold this probability; 1: all.
             seed: the same seed gives the same text; None: another one each time.
