@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeslm.converters.checkpoint import Checkpoint
-
 from edgeslm._version import __version__
+from edgeslm.converters.checkpoint import Checkpoint
 from edgeslm.manifest import Manifest
 from edgeslm.spec import parameter_count
 
@@ -19,7 +18,7 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
     lines = [
         f"# {checkpoint.source}",
         "",
-        f'Converted by edgeslm {__version__}. Run it offline: `edgeslm run . "Once upon a time"`; check it: `edgeslm verify .`',
+        f"Converted by edgeslm {__version__}. Run it offline: `edgeslm run . PROMPT`; check it: `edgeslm verify .`",
         "",
         f"- Source: `{checkpoint.source}` ({checkpoint.model_type}, {parameter_count(spec) / 1e6:.1f} M parameters)",
         f"- Licence: {licence}" + (f"; see {texts}" if texts else ""),
@@ -36,8 +35,8 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
         ]
     lines += [
         "",
-        "Scores compare each target with the float32 original on a built-in text: mean KL divergence in nats, share of equal "
-        "most likely tokens, and largest difference of a logit.",
+        "Scores compare each target with the float32 original on a built-in text: mean KL divergence in nats, "
+        "share of equal most likely tokens, and largest difference of a logit.",
         "",
     ]
     return "\n".join(lines)
@@ -45,6 +44,6 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
 
 def _row(target: str, settings: str, m: dict[str, Any]) -> str:
     return (
-        f"| {target} | {settings} | {m['engine']} | {m['kl']:.2g} | {m['top1_agreement']:.3f} | {m['max_abs_error']:.2g} | "
-        f"{'passed' if m['passed'] else '**failed**'} |"
+        f"| {target} | {settings} | {m['engine']} | {m['kl']:.2g} | {m['top1_agreement']:.3f} "
+        f"| {m['max_abs_error']:.2g} | {'passed' if m['passed'] else '**failed**'} |"
     )

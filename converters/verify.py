@@ -1,7 +1,7 @@
 """Hold every target of a bundle against the original model.
 
-The original's answer (``reference.npz``) comes from the float32 oracle on the checkpoint; a target is run teacher-forced over
-the same tokens. Measured per row, over the 64 most likely tokens of the original plus "any other token":
+The original's answer (``reference.npz``) comes from the float32 oracle on the checkpoint; a target is run
+teacher-forced over the same tokens. Measured per row, over the original's 64 most likely tokens and "any other":
 
     max_abs_error    largest |logit - original's|; max_relative_error is that over the largest |logit|
     kl               mean Kullback-Leibler divergence in nats, KL(original || target)
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgeslm.converters.reference_answer import NAME, ReferenceAnswer, compute_answer, log_sum_exp, parse_answer
 
 from edgeslm.bundle import Bundle
+from edgeslm.converters.reference_answer import NAME, ReferenceAnswer, compute_answer, log_sum_exp, parse_answer
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import ENGINES, engines_for, open_engine
 from edgeslm.errors import ArgumentError, BundleError

@@ -1,4 +1,4 @@
-"""A bundle on disk, opened without trusting it: paths stay inside, sizes and hashes match, data is mapped and not copied."""
+"""A bundle on disk, opened without trusting it: paths stay inside, sizes and hashes match, data is mapped."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ class Bundle:
 
 def _damaged(name: str, expected: str, found: str) -> BundleError:
     return BundleError(
-        f"{name}: expected {expected}, found {found}: the file was changed or cut since conversion; copy or convert it again"
+        f"{name}: expected {expected}, found {found}: the file was changed or cut since conversion; "
+        "copy or convert it again"
     )
 
 
@@ -119,8 +120,9 @@ def _open_plain(folder: Path, name: str) -> io.FileIO:
     for part in name.split("/"):
         path = path / part
         if path.is_symlink():
-            raise BundleError(f"{name}: {path} is a symbolic link; a bundle holds plain files (hard links are fine)")
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            raise BundleError(f"{name}: is a symbolic link; a bundle holds plain files (hard links are fine)")
+    extra = (getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))  # not on every system
+    flags = os.O_RDONLY | sum(extra)
     try:
         file = io.FileIO(os.open(path, flags), "rb")
     except FileNotFoundError:

@@ -17,7 +17,8 @@ enum slm_act { SLM_SILU, SLM_GELU, SLM_GELU_TANH, SLM_ACT_COUNT };
  *   f32, f16   data (n, k)
  *   q8         data (n, groups, group) uint8, zero point 128; scales (n, groups) f32
  *   q4         data (n, groups, group / 2) uint8, low nibble first, zero point 8; scales (n, groups) f32
- * groups = ceil(k / group); group is 32, 64 or 128, and 0 for f32 and f16. data and scales are 16-byte aligned. */
+ * The weight is (q - zero point) * scale. groups = ceil(k / group); group is 32, 64 or 128, and 0 for f32 and f16. data and scales
+ * are 16-byte aligned. */
 typedef struct slm_matrix {
     int32_t format, group;
     int64_t n, k;
@@ -28,11 +29,11 @@ typedef struct slm_matrix {
 /* Activation rows as the kernels of a format read them. f32, f16: the float32 rows themselves, k values.
  *   q8, q4     int8 values[kp], float scales[groups], int32 corrections[groups];  kp = groups * group
  *              a = value * scale, scale = max |x| / 127 over the group, value in -127..127, padding 0.
- *              q8: values in order; corrections are 0.
- *              q4: per 64 values (the last 32 where kp is an odd multiple of 32) first those of even index, then those of odd
- *              index, as the nibbles lie; corrections = -8 * sum of the group's values (the weights' zero point).
- * One arithmetic: acc = sum over groups, in order, of (float)(sum q * value + correction) * (weight scale * activation scale); a
- * variant may keep several partial accumulators, but the same ones for any m, so that rows together equal rows alone bit for bit. */
+ *              q8: values in order. q4: per 32 values first the 16 of even index, then the 16 of odd index, as the nibbles lie.
+ *              corrections = -(zero point of the weights) * sum of the group's values.
+ * One arithmetic: acc = sum over groups, in order, of (float)(sum q * value + correction) * (weight scale * activation scale). The
+ * integers are exact and the floats rounded after each operation, so every ISA gives the same bits, for any m and any n0, n1.
+ * f32 and f16: a variant may keep partial sums, but the same ones for any m, so that rows together equal rows alone bit for bit. */
 static inline int64_t slm_groups(int64_t k, int64_t group) { return (k + group - 1) / group; }
 
 static inline size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group) {
@@ -44,9 +45,20 @@ static inline size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group)
 /* Quantise one float32 row x (k) into out (slm_act_row_bytes). */
 typedef void slm_pack_fn(const float *x, int64_t k, int32_t group, void *out);
 
-/* y[i][j] = bias[j] + sum_k w[j][k] x[i][k] for i in 0..m-1, j in n0..n1-1; with accumulate, added to y. x: packed rows,
- * x_stride bytes apart, 64-byte aligned; y: row stride in floats; bias may be NULL (indexed by j); scratch: slm_linear_scratch bytes,
- * private to the thread, 64-byte aligned (kernels.h declares the function that tells how many). */
+/* Outputs that a kernel works on at once at most: ranges n0..n1 that begin at multiples of it waste nothing. */
+#define SLM_LINEAR_STEP 32
+
+/* Scratch of one thread for any linear kernel: a panel of weight rows as a kernel unpacks it. */
+static inline size_t slm_linear_scratch(const slm_matrix *w) {
+    if (w->format == SLM_F32) return 0;
+    if (w->format == SLM_F16) return (size_t)(w->k + 15) / 16 * 16 * 8 * sizeof(float);
+    int64_t groups = slm_groups(w->k, w->group);
+    return (size_t)(groups * w->group + groups * (int64_t)sizeof(float)) * SLM_LINEAR_STEP;
+}
+
+/* y[i][j] = bias[j] + sum_k w[j][k] x[i][k] for i in 0..m-1, j in n0..n1-1; with accumulate, added to y. x: packed rows, x_stride
+ * bytes apart, 64-byte aligned (f32, f16: 4-byte); y: row stride in floats; bias may be NULL (indexed by j); scratch:
+ * slm_linear_scratch bytes, private to the thread, 64-byte aligned. */
 typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                            int64_t y_stride, const float *bias, int accumulate, void *scratch);
 

@@ -19,6 +19,10 @@ from edgeslm.formats.base import F32Array, Format, Part, Parts
 
 GROUP_SIZES = (32, 64, 128)
 
+# Below these an inverse would overflow; the group is stored as zeros.
+TINY_SCALE = np.finfo(np.float32).tiny
+TINY_PEAK = np.float32(1e-36)
+
 
 def group_count(k: int, group_size: int) -> int:
     """Groups of a row of k inputs, the last one padded."""
@@ -61,7 +65,7 @@ class Q8(_Blockwise):
     def encode(self, rows: F32Array, group_size: int) -> Parts:
         w = _grouped(rows, group_size)
         scales = np.abs(w).max(axis=-1) / np.float32(127)
-        inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
+        inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales >= TINY_SCALE)
         q = np.rint(w * inverse[..., None])
         q = np.clip(q, np.float32(-127), np.float32(127)) + np.float32(128)
         return {"data": q.astype(np.uint8), "scales": scales}
@@ -73,8 +77,8 @@ class Q8(_Blockwise):
 class Q4(_Blockwise):
     """4 bits; the scale of each group is searched for the least squared error.
 
-    Each candidate step maps the group's largest magnitude (with its sign) to -8 · (1 + 0.0125 · c), c = -SEARCH..SEARCH,
-    rounds, and then takes the best scale for those integers, s = Σ w·q / Σ q². The candidate that
+    Each candidate step maps the group's largest magnitude (with its sign) to -8 · (1 + 0.0125 · c) for
+    c = -SEARCH..SEARCH, rounds, and takes the best scale for those integers, s = Σ w·q / Σ q². The candidate that
     explains most of Σ w², i.e. the largest (Σ w·q)² / Σ q², wins; the first one on a tie.
     """
 
@@ -85,7 +89,7 @@ class Q4(_Blockwise):
     def encode(self, rows: F32Array, group_size: int) -> Parts:
         w = _grouped(rows, group_size)
         peak = np.take_along_axis(w, np.abs(w).argmax(axis=-1)[..., None], axis=-1)
-        inverse = np.divide(np.float32(-8), peak, out=np.zeros_like(peak), where=peak != 0)
+        inverse = np.divide(np.float32(-8), peak, out=np.zeros_like(peak), where=np.abs(peak) >= TINY_PEAK)
         best_q = np.zeros_like(w)
         best_gain = np.full(peak.shape, -1, np.float32)
         scales = np.zeros_like(peak)

@@ -1,4 +1,4 @@
-"""kill -9 during a conversion, at every step that touches the disk: the old bundle stands, or none, or the new one whole."""
+"""kill -9 during a conversion, at every step that touches the disk: the old bundle, or none, or the new one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edgeslm.converters.convert import convert
-from edgeslm.converters.policy import Options
 
 from edgeslm.bundle import Bundle
+from edgeslm.converters.convert import convert
+from edgeslm.converters.policy import Options
 from edgeslm.errors import BundleError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")

@@ -1,7 +1,7 @@
 """Bundles from strangers: seeded mutations, each opened and run in a child process of its own.
 
-A child may run normally or raise an error of ours. A signal, any other exception, or more than a few seconds of processor time is a
-failure. Environment: EDGESLM_MUTATIONS sets how many (2,000 by default).
+A child may run normally or raise an error of ours. A signal, any other exception, or more than a few seconds of
+processor time is a failure. Environment: EDGESLM_MUTATIONS sets how many (2,000 by default).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgeslm.converters.reference_answer import parse_answer
 
 import edgeslm
 from edgeslm.bundle import Bundle
+from edgeslm.converters.reference_answer import parse_answer
 from edgeslm.errors import EdgeslmError
 
 pytestmark = [

@@ -1,0 +1,4 @@
+# cython: language_level=3
+"""The native engine."""
+
+include "_kernels.pxi"

@@ -1,0 +1,39 @@
+/* Quantising one group of activations, shared by pack_q8_ref and pack_q4_ref. */
+#ifndef SLM_PACK_REF_H
+#define SLM_PACK_REF_H
+
+#include <math.h>
+
+#include "rows.h"
+
+/* Largest |x|. Compared as integers, a NaN is larger than everything, so it reaches the scale and is not lost. */
+static inline float slm_peak_ref(const float *x, int64_t n) {
+    uint32_t peak = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bits &= 0x7fffffff;
+        if (bits > peak) peak = bits;
+    }
+    float out;
+    memcpy(&out, &peak, sizeof out);
+    return out;
+}
+
+/* Up to `group` values of x into out, padded with zeros; returns the scale, adds the values to *sum. */
+static inline float slm_pack_group_ref(const float *x, int64_t n, int64_t group, int8_t *out, int32_t *sum) {
+    float peak = slm_peak_ref(x, n);
+    int zero = peak < SLM_PACK_TINY; /* false for NaN */
+    float inverse = zero ? 0.0f : 127.0f / peak;
+    for (int64_t i = 0; i < n; i++) {
+        float v = x[i] * inverse;
+        v = v > -127.0f ? v : -127.0f; /* NaN becomes -127: the scale carries it */
+        v = v < 127.0f ? v : 127.0f;
+        out[i] = (int8_t)lrintf(v);
+        *sum += out[i];
+    }
+    memset(out + n, 0, (size_t)(group - n));
+    return zero ? 0.0f : peak / 127.0f;
+}
+
+#endif
