@@ -18,7 +18,7 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
     lines = [
         f"# {checkpoint.source}",
         "",
-        f"Converted by edgeslm {__version__}. Run it offline: `edgeslm run . \"Once upon a time\"`; check it: `edgeslm verify .`",
+        f"Converted by edgeslm {__version__}. Run it offline: `edgeslm run . PROMPT`; check it: `edgeslm verify .`",
         "",
         f"- Source: `{checkpoint.source}` ({checkpoint.model_type}, {parameter_count(spec) / 1e6:.1f} M parameters)",
         f"- Licence: {licence}" + (f"; see {texts}" if texts else ""),
@@ -30,11 +30,13 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
     for name, target in manifest.targets.items():
         settings = ", ".join(f"{k} {v}" for k, v in target.settings.items() if v is not None)
         measured = target.verification.get("engines", {})
-        lines += [_row(name, settings, m) for m in measured.values()] or [f"| {name} | {settings} | | | | | not verified |"]
+        lines += [_row(name, settings, m) for m in measured.values()] or [
+            f"| {name} | {settings} | | | | | not verified |"
+        ]
     lines += [
         "",
-        "Scores compare each target with the float32 original on a built-in text: mean KL divergence in nats, share of equal "
-        "most likely tokens, and largest difference of a logit.",
+        "Scores compare each target with the float32 original on a built-in text: mean KL divergence in nats, "
+        "share of equal most likely tokens, and largest difference of a logit.",
         "",
     ]
     return "\n".join(lines)
@@ -42,6 +44,6 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
 
 def _row(target: str, settings: str, m: dict[str, Any]) -> str:
     return (
-        f"| {target} | {settings} | {m['engine']} | {m['kl']:.2g} | {m['top1_agreement']:.3f} | {m['max_abs_error']:.2g} | "
-        f"{'passed' if m['passed'] else '**failed**'} |"
+        f"| {target} | {settings} | {m['engine']} | {m['kl']:.2g} | {m['top1_agreement']:.3f} "
+        f"| {m['max_abs_error']:.2g} | {'passed' if m['passed'] else '**failed**'} |"
     )

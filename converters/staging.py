@@ -2,8 +2,8 @@
 
 A new state is laid out whole in a staging folder inside the bundle, kept files as hard links, so it can be opened and
 verified before anything changes. Committing then moves new files in under names that the old manifest does not
-use, and renames the manifest over the old one: that rename is the commit point. Only afterwards are files replaced that must keep
-their name for other readers (``REPLACEABLE``), and files removed that nothing names any more.
+use, and renames the manifest over the old one: that rename is the commit point. Only afterwards are files replaced
+that must keep their name for other readers (``REPLACEABLE``), and files removed that nothing names any more.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class Staging:
         for name in self._new:
             if name not in old_files:
                 (self.target / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self.folder / name, self.target / name)
+                (self.folder / name).replace(self.target / name)
         _sync_folder(self.target)
         obsolete = sorted(set(old_files) - set(manifest.files))
         (self.folder / OBSOLETE).write_text("\n".join(obsolete), "utf-8")
-        os.replace(self.folder / NAME, self.target / NAME)
+        (self.folder / NAME).replace(self.target / NAME)
         _sync_folder(self.target)
         for name in replaced:
-            os.replace(self.folder / name, self.target / name)
+            (self.folder / name).replace(self.target / name)
         for name in obsolete:
             (self.target / name).unlink(missing_ok=True)
         _sync_folder(self.target)
@@ -168,7 +168,9 @@ def _locked(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise BundleError(f"{folder}: another conversion is writing here; wait for it, or choose another folder") from None
+        raise BundleError(
+            f"{folder}: another conversion is writing here; wait for it, or choose another folder"
+        ) from None
     finally:
         os.close(descriptor)
 

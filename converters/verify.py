@@ -1,7 +1,7 @@
 """Hold every target of a bundle against the original model.
 
-The original's answer (``reference.npz``) comes from the float32 oracle on the checkpoint; a target is run teacher-forced over
-the same tokens. Measured per row, over the 64 most likely tokens of the original plus "any other token":
+The original's answer (``reference.npz``) comes from the float32 oracle on the checkpoint; a target is run
+teacher-forced over the same tokens. Measured per row, over the original's 64 most likely tokens and "any other":
 
     max_abs_error    largest |logit - original's|; max_relative_error is that over the largest |logit|
     kl               mean Kullback-Leibler divergence in nats, KL(original || target)
@@ -174,12 +174,20 @@ def _answer(bundle: Bundle, against: str | Path | None, progress: Progress) -> R
     stored = parse_answer(bundle.read(NAME), bundle.spec) if bundle.has(NAME) else None
     if against is None:
         if stored is None:
-            raise BundleError(f"{bundle.folder}: no {NAME} to compare with; name the original: verify --against CHECKPOINT")
+            raise BundleError(
+                f"{bundle.folder}: no {NAME} to compare with; name the original: verify --against CHECKPOINT"
+            )
         return stored
     from edgeslm.converters.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(against, context=bundle.spec.context_length)
     if checkpoint.spec != bundle.spec:
-        raise ArgumentError(f"{against}: describes another model than {bundle.folder}; name the one it was converted from")
-    ids = stored.ids if stored else np.arange(min(256, bundle.spec.context_length), dtype=np.int32) % bundle.spec.vocab_size
+        raise ArgumentError(
+            f"{against}: describes another model than {bundle.folder}; name the one it was converted from"
+        )
+    ids = (
+        stored.ids
+        if stored
+        else np.arange(min(256, bundle.spec.context_length), dtype=np.int32) % bundle.spec.vocab_size
+    )
     return compute_answer(checkpoint.spec, checkpoint.weights, ids, lambda d, t: progress("original", d, t))

@@ -1,7 +1,8 @@
 """The ten operations that a target implements, with their shapes.
 
 ``m`` is the number of rows (tokens) of one forward pass; a value is opaque to the decoder and has shape (m, width),
-float32 unless stated. Weights go by canonical name (see :func:`edgeslm.spec.tensor_shapes`); matrices are (outputs, inputs).
+float32 unless stated. Weights go by canonical name (:func:`edgeslm.spec.tensor_shapes`); matrices are (outputs,
+inputs).
 """
 
 from __future__ import annotations

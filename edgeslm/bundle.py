@@ -1,8 +1,9 @@
-"""A bundle on disk, opened without trusting it: paths stay inside, sizes and hashes match, data is mapped and not copied."""
+"""A bundle on disk, opened without trusting it: paths stay inside, sizes and hashes match, data is mapped."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import mmap
 import os
 import stat
@@ -59,7 +60,9 @@ class Bundle:
         found = self.manifest.targets.get(name)
         if found is None:
             have = ", ".join(self.manifest.targets) or "none"
-            raise BundleError(f"{self.folder}: no target {name!r} (it has: {have}); add it with edgeslm convert --to {name}")
+            raise BundleError(
+                f"{self.folder}: no target {name!r} (it has: {have}); add it with edgeslm convert --to {name}"
+            )
         return found
 
     def file(self, target: str, role: str) -> Path:
@@ -106,20 +109,22 @@ class Bundle:
 
 def _damaged(name: str, expected: str, found: str) -> BundleError:
     return BundleError(
-        f"{name}: expected {expected}, found {found}: the file was changed or cut since conversion; copy or convert it again"
+        f"{name}: expected {expected}, found {found}: the file was changed or cut since conversion; "
+        "copy or convert it again"
     )
 
 
-def _open_plain(folder: Path, name: str):  # noqa: ANN202  (io.FileIO)
+def _open_plain(folder: Path, name: str) -> io.FileIO:
     """Open a regular file below folder for reading; no component of ``name`` may be a symbolic link."""
     path = folder
     for part in name.split("/"):
         path = path / part
         if path.is_symlink():
-            raise BundleError(f"{name}: {path} is a symbolic link; a bundle holds plain files (hard links are fine)")
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            raise BundleError(f"{name}: is a symbolic link; a bundle holds plain files (hard links are fine)")
+    extra = (getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))  # not on every system
+    flags = os.O_RDONLY | sum(extra)
     try:
-        file = os.fdopen(os.open(path, flags), "rb", buffering=0)
+        file = io.FileIO(os.open(path, flags), "rb")
     except FileNotFoundError:
         raise BundleError(f"{name}: missing from {folder}; copy the whole folder, or convert again") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A bundle's tensors as float32: what the stored integers mean. The reference engine and tests read weights through this."""
+"""A bundle's tensors as float32: what the stored integers mean. The reference engine reads weights through this."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """The exceptions of edgeslm. Each message says what was expected, what was found, where, and what to do next.
 
-    EdgeslmError
-    ├── ModelFormatError        a file is damaged, hostile, or of a format this version cannot read
-    │   ├── BundleError         … in a bundle (edgeslm.json and the files it names)
-    │   └── CheckpointError     … in a Hugging Face checkpoint
-    ├── UnsupportedModelError   a sound checkpoint that edgeslm cannot represent (family, rope kind, unknown key)
-    ├── EngineError             an engine could not be opened or failed while running
-    ├── MissingExtraError       an optional dependency is needed; names the extra to install
-    ├── ArgumentError           a value given by the caller is out of range (also a ValueError)
-    │   └── ContextLengthError  the prompt and the requested tokens do not fit the context
-    └── RewindError             a session was asked to go back to a state that it no longer holds
+EdgeslmError
+├── ModelFormatError        a file is damaged, hostile, or of a format this version cannot read
+│   ├── BundleError         … in a bundle (edgeslm.json and the files it names)
+│   └── CheckpointError     … in a Hugging Face checkpoint
+├── UnsupportedModelError   a sound checkpoint that edgeslm cannot represent (family, rope kind, unknown key)
+├── EngineError             an engine could not be opened or failed while running
+├── MissingExtraError       an optional dependency is needed; names the extra to install
+├── ArgumentError           a value given by the caller is out of range (also a ValueError)
+│   └── ContextLengthError  the prompt and the requested tokens do not fit the context
+└── RewindError             a session was asked to go back to a state that it no longer holds
 """
 
 from __future__ import annotations

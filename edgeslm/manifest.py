@@ -1,10 +1,10 @@
 """``edgeslm.json``: what a bundle holds. Read without trusting it, written in one piece.
 
-    format          {"name": "edgeslm-bundle", "version": "MAJOR.MINOR"}; a reader refuses a newer major
-    spec            the DecoderSpec
-    files           path in the bundle → bytes, sha256
-    targets         name ("onnx", …) → files by role, settings, the tensor table if it has one, what verification measured
-    provenance      source, model type, licence, version of edgeslm: for people; nothing depends on it
+format          {"name": "edgeslm-bundle", "version": "MAJOR.MINOR"}; a reader refuses a newer major
+spec            the DecoderSpec
+files           path in the bundle → bytes, sha256
+targets         name ("onnx", …) → files by role, settings, the tensor table if it has one, what verification measured
+provenance      source, model type, licence, version of edgeslm: for people; nothing depends on it
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgeslm.errors import BundleError
+from edgeslm.errors import BundleError, ModelFormatError
 from edgeslm.formats import FORMATS, GROUP_SIZES
 from edgeslm.spec import DecoderSpec, spec_from_json, spec_to_json, tensor_shapes
 
@@ -31,9 +31,9 @@ _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 class FileEntry:
     """One file of the bundle.
 
-    ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after the
-    manifest, so a process killed in between leaves the old content, which is sound (only files for people and for
-    other runtimes are ever replaced in place).
+    ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after
+    the manifest, so a process killed in between leaves the old content, which is sound (only files for people and
+    for other runtimes are ever replaced in place).
     """
 
     bytes: int
@@ -118,26 +118,32 @@ def parse_manifest(raw: bytes) -> Manifest:
     return Manifest(spec, files, targets, root.get("provenance", dict, {}))
 
 
-def parse_json(raw: bytes, where: str) -> object:
-    """Strict JSON from a stranger: UTF-8, no duplicate keys, no NaN, bounded nesting."""
+def parse_json(
+    raw: bytes, where: str, error: type[ModelFormatError] = BundleError, limit: int = MAX_MANIFEST_BYTES
+) -> object:
+    """Strict JSON from a stranger: UTF-8, no duplicate keys, no NaN, bounded size and nesting.
+
+    Raises:
+        error: it is anything else.
+    """
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            raise BundleError(f"{where}: an object has the same key twice")
+            raise error(f"{where}: an object has the same key twice")
         return result
 
     def no_constant(text: str) -> float:
-        raise BundleError(f"{where}: {text} is not JSON")
+        raise error(f"{where}: {text} is not JSON")
 
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where}: {len(raw)} bytes; expected at most {MAX_MANIFEST_BYTES}")
+    if len(raw) > limit:
+        raise error(f"{where}: {len(raw)} bytes; expected at most {limit}")
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constant)
     except RecursionError:
-        raise BundleError(f"{where}: nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
-        raise BundleError(f"{where}: not valid JSON ({error}); convert the model again") from None
+        raise error(f"{where}: nested too deeply") from None
+    except ValueError as problem:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+        raise error(f"{where}: not valid JSON ({problem}); get the file again") from None
 
 
 def safe_path(path: str) -> str:
@@ -164,7 +170,7 @@ class _Reader:
             raise BundleError(f"{where}: expected an object, found {type(value).__name__}")
         self.value, self.where = value, where
 
-    def get(self, key: str, kind: type, default: Any = None) -> Any:  # noqa: ANN401  (of type `kind`)
+    def get(self, key: str, kind: type, default: Any = None) -> Any:
         if key not in self.value and default is not None:
             return default
         found = self.value.get(key)
@@ -269,7 +275,9 @@ def read_manifest(folder: Path) -> Manifest:
         with path.open("rb") as file:
             raw = file.read(MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError:
-        raise BundleError(f"{folder}: no {NAME} here; make a bundle with: edgeslm convert CHECKPOINT {folder}") from None
+        raise BundleError(
+            f"{folder}: no {NAME} here; make a bundle with: edgeslm convert CHECKPOINT {folder}"
+        ) from None
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
     return parse_manifest(raw)

@@ -176,7 +176,7 @@ _ITEM_TYPES: dict[str, type] = {
 }
 
 
-def _read(kind: type, value: object, where: str) -> Any:  # noqa: ANN401  (the dataclass named by `kind`)
+def _read(kind: type, value: object, where: str) -> Any:
     if not dataclasses.is_dataclass(kind):
         return _scalar(kind, value, where)
     if not isinstance(value, dict):
@@ -252,7 +252,7 @@ def _block_problems(b: Block, s: DecoderSpec) -> list[str]:
     a = b.mixer
     checks = (
         (0 < a.n_kv_heads <= a.n_heads and a.n_heads % a.n_kv_heads == 0, "heads are not a multiple of kv heads"),
-        (0 < a.head_dim and a.n_heads * a.head_dim <= MAX_WIDTH, "head_dim is out of range"),
+        (a.head_dim > 0 and a.n_heads * a.head_dim <= MAX_WIDTH, "head_dim is out of range"),
         (math.isfinite(a.scale) and a.scale > 0, f"attention scale {a.scale} is not positive"),
         (-1 <= a.rope < len(s.ropes), f"rope index {a.rope} is out of range"),
         (

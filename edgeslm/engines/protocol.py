@@ -47,7 +47,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """"native", "onnxruntime", "reference", …"""
+        """ "native", "onnxruntime", "reference", …"""
 
     @property
     def spec(self) -> DecoderSpec:

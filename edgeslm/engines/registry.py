@@ -66,7 +66,9 @@ def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None) 
         usable = [n for t in bundle.manifest.targets for n in engines_for(bundle, t)]
         if not usable:
             have = ", ".join(bundle.manifest.targets) or "none"
-            raise BundleError(f"{bundle.folder}: no engine here runs its targets (it has: {have}); edgeslm doctor tells more")
+            raise BundleError(
+                f"{bundle.folder}: no engine here runs its targets (it has: {have}); edgeslm doctor tells more"
+            )
         name = usable[0]
     if name not in ENGINES:
         raise ArgumentError(f"engine: expected auto, {', '.join(ENGINES)}; found {name!r}")

@@ -77,8 +77,8 @@ class Q8(_Blockwise):
 class Q4(_Blockwise):
     """4 bits; the scale of each group is searched for the least squared error.
 
-    Each candidate step maps the group's largest magnitude (with its sign) to -8 · (1 + 0.0125 · c), c = -SEARCH..SEARCH,
-    rounds, and then takes the best scale for those integers, s = Σ w·q / Σ q². The candidate that
+    Each candidate step maps the group's largest magnitude (with its sign) to -8 · (1 + 0.0125 · c) for
+    c = -SEARCH..SEARCH, rounds, and takes the best scale for those integers, s = Σ w·q / Σ q². The candidate that
     explains most of Σ w², i.e. the largest (Σ w·q)² / Σ q², wins; the first one on a tie.
     """
 

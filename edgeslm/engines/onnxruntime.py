@@ -1,0 +1,215 @@
+"""The engine over stock onnxruntime: the bundle's two graphs, the cache in buffers shared between past and present."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeslm.bundle import Bundle
+from edgeslm.engines.checks import check_ids, check_rows, check_truncate
+from edgeslm.engines.protocol import Logits, Rows, TokenIds
+from edgeslm.errors import ArgumentError, EngineError, MissingExtraError
+from edgeslm.spec import DecoderSpec
+
+TARGET = "onnx"
+ROLES: dict[Rows, str] = {"last": "model", "all": "model_all"}
+MINIMUM_VERSION = (1, 24)  # the first to refuse external data outside the graph's folder
+CHUNK_ROWS = 512  # of a long prompt, per run
+CHUNK_SCORES = 16 << 20  # attention scores per run: heads x rows x length, float32 (64 MB)
+
+
+class OnnxRuntimeEngine:
+    """A bundle's ONNX target on the CPU. Safe to use from several threads, a session each."""
+
+    name = "onnxruntime"
+    isa = ""
+
+    def __init__(self, spec: DecoderSpec, paths: dict[Rows, Path], threads: int) -> None:
+        self.spec = spec
+        self.threads = threads
+        self._paths = paths
+        self._graphs: dict[Rows, _Graph] = {}
+        self._opening = threading.Lock()
+        self._closed = False
+        self.mask = np.ones((1, spec.context_length), np.int64)
+        self.graph("last")
+
+    @classmethod
+    def open(cls, bundle: Bundle, threads: int | None = None) -> OnnxRuntimeEngine:
+        """Open the bundle's target "onnx"; ``threads`` defaults to the machine's processors.
+
+        Raises:
+            BundleError: the bundle has no such target.
+            MissingExtraError: onnxruntime is not installed.
+            ArgumentError: ``threads`` is below 1.
+            EngineError: onnxruntime refuses the graph, or the graph is not that of the bundle's decoder.
+        """
+        if threads is not None and threads < 1:
+            raise ArgumentError(f"threads: expected at least 1, found {threads}")
+        paths = {rows: bundle.file(TARGET, role) for rows, role in ROLES.items()}
+        return cls(bundle.spec, paths, threads or os.cpu_count() or 1)
+
+    def new_session(self) -> OnnxRuntimeSession:
+        return OnnxRuntimeSession(self)
+
+    def close(self) -> None:
+        self._closed = True
+        self._graphs = {}
+
+    def graph(self, rows: Rows) -> _Graph:
+        """The graph that gives these rows, opened on first use."""
+        with self._opening:
+            if self._closed:
+                raise EngineError("the model has been closed: load it again")
+            if rows not in self._graphs:
+                self._graphs[rows] = _Graph(self._paths[rows], self.spec, rows, self.threads)
+            return self._graphs[rows]
+
+
+class _Graph:
+    """One opened ``.onnx`` file, checked to be the decoder that the bundle describes."""
+
+    def __init__(self, path: Path, spec: DecoderSpec, rows: Rows, threads: int) -> None:
+        self._ort = _import_onnxruntime()
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 4  # errors come as exceptions
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # it would keep a plan for every length of the attention mask
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with _translated(f"{path.name}: onnxruntime cannot open it"):
+            self._session = self._ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.cache_shapes = _check_interface(self._session, spec, rows, path.name)
+
+    def run(self, inputs: dict[str, npt.NDArray[Any]], cache: dict[str, Any], logits: Logits) -> None:
+        """One forward pass into ``logits``; ``cache`` holds what ``past_*`` and ``present_*`` are bound to."""
+        with _translated("onnxruntime failed"):
+            binding = self._session.io_binding()
+            for name, value in inputs.items():
+                binding.bind_cpu_input(name, value)
+            for layer_part, buffer in cache.items():
+                binding.bind_ortvalue_input("past_key_values." + layer_part, buffer)
+                binding.bind_ortvalue_output("present." + layer_part, buffer)
+            binding.bind_ortvalue_output("logits", self.value(logits[None]))
+            self._session.run_with_iobinding(binding)
+
+    def value(self, array: npt.NDArray[Any]) -> Any:
+        """An onnxruntime value over the memory of ``array``."""
+        return self._ort.OrtValue.ortvalue_from_numpy(array)
+
+
+class OnnxRuntimeSession:
+    """One sequence. Its cache holds every position, so it rewinds anywhere."""
+
+    def __init__(self, engine: OnnxRuntimeEngine) -> None:
+        self._engine: OnnxRuntimeEngine | None = engine
+        graph = engine.graph("last")
+        # Zeroed pages cost nothing until they are written; onnxruntime reads and writes them in place.
+        self._cache = {name: graph.value(np.zeros(s, np.float32)) for name, s in graph.cache_shapes.items()}
+        self._heads = max(block.mixer.n_heads for block in engine.spec.layers)
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        return self._length
+
+    def forward(self, ids: TokenIds, rows: Rows = "last") -> Logits:
+        engine = self._open()
+        check_rows(rows)
+        checked = check_ids(ids, engine.spec, self._length).astype(np.int64)[None]
+        count = checked.shape[1]
+        graph = engine.graph(rows if count > 1 else "last")
+        logits = np.empty((count if rows == "all" else 1, engine.spec.vocab_size), np.float32)
+        for start, stop in self._chunks(count):
+            total = self._length + stop
+            inputs = {"input_ids": checked[:, start:stop], "attention_mask": engine.mask[:, :total]}
+            graph.run(inputs, self._cache, logits[start:stop] if rows == "all" else logits)
+        self._length += count
+        return logits
+
+    def truncate(self, length: int) -> None:
+        self._open()
+        check_truncate(length, self._length)
+        self._length = length
+
+    def close(self) -> None:
+        self._engine = None
+        self._cache = {}
+
+    def _open(self) -> OnnxRuntimeEngine:
+        if self._engine is None:
+            raise EngineError("this session has been closed: open a new one")
+        return self._engine
+
+    def _chunks(self, count: int) -> Iterator[tuple[int, int]]:
+        """Cuts of the new rows that bound the memory of one run, attention scores above all."""
+        start = 0
+        while start < count:
+            length = self._length + min(start + CHUNK_ROWS, count)
+            step = max(1, min(CHUNK_ROWS, CHUNK_SCORES // (self._heads * length)))
+            yield start, min(start + step, count)
+            start += step
+
+
+def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> dict[str, tuple[int, ...]]:
+    """Compare inputs and outputs with the spec; returns the shape of each cache buffer, as "layer.key" or "layer.value"."""
+    inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
+    outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
+    problems = []
+
+    def expect(found: dict[str, tuple[str, list[Any]]], key: str, kind: str, *dims: int | None) -> list[Any]:
+        """``dims``: None for one that varies."""
+        type_, shape = found.get(key, ("nothing", []))
+        wanted = [d if d is not None else s for d, s in zip(dims, shape, strict=False)]
+        if type_ != f"tensor({kind})" or len(shape) != len(dims) or shape != wanted:
+            problems.append(f"{key}: expected {kind} {dims}, found {type_} {shape}")
+            return [0] * len(dims)
+        return shape
+
+    expect(inputs, "input_ids", "int64", 1, None)
+    expect(inputs, "attention_mask", "int64", 1, None)
+    expect(outputs, "logits", "float", 1, 1 if rows == "last" else None, spec.vocab_size)
+    shapes = {}
+    for layer, block in enumerate(spec.layers):
+        heads, width = block.mixer.n_kv_heads, -(-block.mixer.head_dim // 8) * 8
+        for part in (f"{layer}.key", f"{layer}.value"):
+            expect(inputs, "past_key_values." + part, "float", 1, heads, None, width)
+            expect(outputs, "present." + part, "float", 1, heads, None, width)
+            shapes[part] = (1, heads, spec.context_length, width)
+    extra = len(inputs) + len(outputs) - 3 - 2 * len(shapes)
+    if problems or extra:
+        detail = "; ".join(problems[:4]) or "it has further inputs or outputs"
+        raise EngineError(f"{name}: is not the graph of this bundle's decoder ({detail}): convert the model again")
+    return shapes
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise MissingExtraError("the onnxruntime engine", "onnxruntime", "onnx") from None
+    version: str = onnxruntime.__version__
+    if tuple(int(n) for n in version.split(".")[:2]) < MINIMUM_VERSION:
+        raise EngineError(
+            f"onnxruntime {version} lets a graph read files outside its folder; expected {MINIMUM_VERSION[0]}."
+            f"{MINIMUM_VERSION[1]} or later: pip install -U onnxruntime"
+        )
+    return onnxruntime
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """onnxruntime's exceptions, which share no base of their own, as one line of ours."""
+    try:
+        yield
+    except Exception as error:
+        lines = " ".join(str(error).split())
+        raise EngineError(f"{what}: {lines[:400]}") from error

@@ -1,0 +1,143 @@
+"""kill -9 during a conversion, at every step that touches the disk: the old bundle, or none, or the new one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeslm.bundle import Bundle
+from edgeslm.converters.convert import convert
+from edgeslm.converters.policy import Options
+from edgeslm.errors import BundleError
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+
+# Events of Python's audit hooks that change a file system; fsync has none, and needs none: it changes nothing visible.
+EVENTS = {
+    "os.rename",
+    "os.remove",
+    "os.link",
+    "os.mkdir",
+    "os.rmdir",
+    "os.truncate",
+    "shutil.rmtree",
+    "shutil.copyfile",
+}
+
+
+def in_child(action: Callable[[], object], die_at: int) -> int:
+    """Run in a forked child that is killed at its ``die_at``-th change of a file; returns its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        seen = 0
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal seen
+            writes = (
+                event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+            )
+            if event in EVENTS or writes:
+                seen += 1
+                if seen == die_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def state(folder: Path) -> str | None:
+    """Which bundle stands there, fully checked: its quantisation level, or None."""
+    if not (folder / "edgeslm.json").exists():
+        return None
+    return str(Bundle.open(folder, check="full").target("onnx").settings["quantize"])
+
+
+def kill_everywhere(start: Callable[[], None], action: Callable[[], object], folder: Path) -> list[str | None]:
+    """Kill at step 1, 2, … until the conversion survives; the state found after each."""
+    found = []
+    for step in range(1, 1000):
+        start()
+        status = in_child(action, die_at=step)
+        found.append(state(folder))
+        if status == 0:
+            return found
+        assert status == -signal.SIGKILL, f"step {step}: exit status {status}"
+    raise AssertionError("never finished")
+
+
+def test_a_first_conversion(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def action() -> None:
+        convert(tiny_checkpoint, out, options=Options(quantize="int8"), check=False)
+
+    found = kill_everywhere(lambda: shutil.rmtree(out, ignore_errors=True), action, out)
+    assert len(found) > 20 and found[0] is None and found[-1] == "int8"
+
+
+def test_leftovers_do_not_stand_in_the_way(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def action() -> None:
+        convert(tiny_checkpoint, out, options=Options(quantize="int8"), check=False)
+
+    found = kill_everywhere(lambda: None, action, out)  # each run finds what the one before left
+    assert found[-1] == "int8"
+    listed = set(Bundle.open(out).manifest.files) | {"edgeslm.json"}
+    assert {p.name for p in out.iterdir()} == listed
+
+
+def test_replacing_a_target(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out, original = tmp_path / "out", tmp_path / "original"
+    convert(tiny_checkpoint, original, options=Options(quantize="int8"), check=False)
+
+    def start() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(original, out)
+
+    def action() -> None:
+        convert(tiny_checkpoint, out, options=Options(quantize="int4"), check=False)
+
+    found = kill_everywhere(start, action, out)
+    assert len(found) > 20 and found[0] == "int8" and found[-1] == "int4" and None not in found
+    listed = set(Bundle.open(out).manifest.files) | {"edgeslm.json"}
+    assert {p.name for p in out.iterdir()} == listed
+
+
+def test_replacing_again_clears_what_was_left(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    levels = iter(["int8", "int4"] * 200)
+    for step in range(1, 60, 3):
+        level = next(levels)
+        in_child(
+            lambda level=level: convert(tiny_checkpoint, out, options=Options(quantize=level), check=False), die_at=step
+        )  # type: ignore[misc]
+    convert(tiny_checkpoint, out, options=Options(quantize="int8"), check=False)
+    listed = set(Bundle.open(out, check="full").manifest.files) | {"edgeslm.json"}
+    assert {p.name for p in out.iterdir()} == listed
+
+
+def test_a_folder_of_somebody_else_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(BundleError, match=r"precious\.txt"):
+        convert(tiny_checkpoint, tmp_path, check=False)
+    assert (tmp_path / "precious.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_conversions_into_one_folder(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    from edgeslm.converters.staging import stage
+
+    with stage(tmp_path / "out", None), pytest.raises(BundleError, match="another conversion"):
+        convert(tiny_checkpoint, tmp_path / "out", check=False)
