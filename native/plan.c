@@ -83,6 +83,8 @@ static void plan_scratch(slm_program *p) {
 enum slm_status slm_program_plan(slm_program *p, int64_t *where) {
     lifetime *life = calloc((size_t)p->n_values + 1, sizeof *life);
     if (!life) return SLM_NO_MEMORY;
+    p->arena_floats = p->angle_floats = p->attend_floats = 0;
+    p->packed_row_bytes = p->scratch_bytes = 0;
     enum slm_status status = find_lifetimes(p, life, where);
     for (int64_t v = 0; status == SLM_OK && v < p->n_values; v++) {
         p->values[v].stride = slm_round_up(p->values[v].width, 16); /* rows begin at multiples of 64 bytes */
