@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum slm_format { SLM_F32, SLM_F16, SLM_Q8, SLM_Q4, SLM_FORMAT_COUNT };
-enum slm_isa { SLM_ISA_REF, SLM_ISA_AVX2, SLM_ISA_COUNT };
+enum slm_isa { SLM_ISA_REF, SLM_ISA_AVX2, SLM_ISA_AVX512, SLM_ISA_COUNT };
 enum slm_act { SLM_SILU, SLM_GELU, SLM_GELU_TANH, SLM_ACT_COUNT };
 
 /* A weight where it lies in the mapped file (formats: edgeslm/formats).
@@ -51,13 +51,13 @@ typedef void slm_pack_fn(const float *x, int64_t k, int32_t group, void *out);
 /* Scratch of one thread for any linear kernel: a panel of weight rows as a kernel unpacks it. */
 static inline size_t slm_linear_scratch(const slm_matrix *w) {
     if (w->format == SLM_F32) return 0;
-    if (w->format == SLM_F16) return (size_t)(w->k + 15) / 16 * 16 * 8 * sizeof(float);
+    if (w->format == SLM_F16) return (size_t)(w->k + 15) / 16 * 16 * sizeof(float) * SLM_LINEAR_STEP;
     int64_t groups = slm_groups(w->k, w->group);
     return (size_t)(groups * w->group + groups * (int64_t)sizeof(float)) * SLM_LINEAR_STEP;
 }
 
 /* y[i][j] = bias[j] + sum_k w[j][k] x[i][k] for i in 0..m-1, j in n0..n1-1; with accumulate, added to y. x: packed rows, x_stride
- * bytes apart, 64-byte aligned (f32, f16: 4-byte); y: row stride in floats; bias may be NULL (indexed by j); scratch:
+ * bytes apart, 64-byte aligned (f32, f16: at least 4-byte, faster with 64); y: row stride in floats; bias may be NULL (indexed by j); scratch:
  * slm_linear_scratch bytes, private to the thread, 64-byte aligned. */
 typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                            int64_t y_stride, const float *bias, int accumulate, void *scratch);
