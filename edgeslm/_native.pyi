@@ -11,10 +11,10 @@ RopeTable: TypeAlias = tuple[F32Array, float, float, int]
 
 def kernel_rows() -> list[tuple[str, str, str, bool]]: ...
 def isa() -> str: ...
-def pack(format: str, isa: str, x: F32Array, group: int = 0) -> npt.NDArray[np.uint8]: ...
+def pack(format: str, isa: str | None, x: F32Array, group: int = 0) -> npt.NDArray[np.uint8]: ...
 def linear(
     format: str,
-    isa: str,
+    isa: str | None,
     data: npt.NDArray[np.uint8],
     scales: F32Array | None,
     n: int,
@@ -29,7 +29,7 @@ def linear(
 ) -> None: ...
 def embed(
     format: str,
-    isa: str,
+    isa: str | None,
     data: npt.NDArray[np.uint8],
     scales: F32Array | None,
     n: int,
