@@ -1,4 +1,4 @@
-"""Make the goldens: logits of Hugging Face transformers on the tiny models. Needs torch and transformers, once.
+"""Make the goldens: logits of transformers on the tiny models. Needs torch and transformers, once.
 
     python tests/goldens/make_goldens.py [CASE …]
 
@@ -45,9 +45,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             ids, logits = make_golden(case, Path(folder))
         np.savez_compressed(Path(__file__).parent / f"{case}.npz", ids=ids, logits=logits)
-        print(
-            f"{case}: {len(ids)} ids, max |logit| {np.abs(logits).max():.2f}, {len(set(ids.tolist()))} distinct"
-        )
+        distinct = len(set(ids.tolist()))
+        print(f"{case}: {len(ids)} ids, {distinct} distinct, max |logit| {np.abs(logits).max():.2f}")
 
 
 if __name__ == "__main__":
