@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from edgeslm.errors import BundleError
+from edgeslm.errors import BundleError, ModelFormatError
 from edgeslm.formats import FORMATS, GROUP_SIZES
 from edgeslm.spec import DecoderSpec, spec_from_json, spec_to_json, tensor_shapes
 
@@ -118,26 +118,32 @@ def parse_manifest(raw: bytes) -> Manifest:
     return Manifest(spec, files, targets, root.get("provenance", dict, {}))
 
 
-def parse_json(raw: bytes, where: str) -> object:
-    """Strict JSON from a stranger: UTF-8, no duplicate keys, no NaN, bounded nesting."""
+def parse_json(
+    raw: bytes, where: str, error: type[ModelFormatError] = BundleError, limit: int = MAX_MANIFEST_BYTES
+) -> object:
+    """Strict JSON from a stranger: UTF-8, no duplicate keys, no NaN, bounded size and nesting.
+
+    Raises:
+        error: it is anything else.
+    """
 
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            raise BundleError(f"{where}: an object has the same key twice")
+            raise error(f"{where}: an object has the same key twice")
         return result
 
     def no_constant(text: str) -> float:
-        raise BundleError(f"{where}: {text} is not JSON")
+        raise error(f"{where}: {text} is not JSON")
 
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{where}: {len(raw)} bytes; expected at most {MAX_MANIFEST_BYTES}")
+    if len(raw) > limit:
+        raise error(f"{where}: {len(raw)} bytes; expected at most {limit}")
     try:
         return json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=no_constant)
     except RecursionError:
-        raise BundleError(f"{where}: nested too deeply") from None
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
-        raise BundleError(f"{where}: not valid JSON ({error}); convert the model again") from None
+        raise error(f"{where}: nested too deeply") from None
+    except ValueError as problem:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+        raise error(f"{where}: not valid JSON ({problem}); get the file again") from None
 
 
 def safe_path(path: str) -> str:
