@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeslm.converters.checkpoint import Checkpoint
-
 from edgeslm._version import __version__
+from edgeslm.converters.checkpoint import Checkpoint
 from edgeslm.manifest import Manifest
 from edgeslm.spec import parameter_count
 

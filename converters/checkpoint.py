@@ -31,9 +31,7 @@ class Checkpoint:
     source: str  # what the user named: a folder's name, or a Hub id
     model_type: str
     config: dict[str, Any]
-    generation_config: dict[
-        str, Any
-    ]  # generation_config.json; where there is none, the token ids of the config
+    generation_config: dict[str, Any]  # generation_config.json; where there is none, the token ids of the config
     spec: DecoderSpec
     weights: CheckpointWeights
     weight_files: list[Path]
@@ -85,9 +83,7 @@ def _in_context(spec: DecoderSpec, context: int | None) -> DecoderSpec:
     if context is None:
         return spec
     if type(context) is not int or not 1 <= context <= spec.context_length:
-        raise ArgumentError(
-            f"context: expected 1..{spec.context_length} tokens, the model's own, found {context!r}"
-        )
+        raise ArgumentError(f"context: expected 1..{spec.context_length} tokens, the model's own, found {context!r}")
     return spec.with_context(context)
 
 

@@ -59,9 +59,7 @@ class CheckpointWeights:
         return self._float32(name, self._arrays[self._stored[name].tensor][first + start : first + stop])
 
     def take(self, name: str, indices: npt.NDArray[np.integer]) -> F32Array:
-        return self._float32(
-            name, self._arrays[self._stored[name].tensor][indices + self._stored[name].first_row]
-        )
+        return self._float32(name, self._arrays[self._stored[name].tensor][indices + self._stored[name].first_row])
 
     def _float32(self, name: str, block: npt.NDArray[np.generic]) -> F32Array:
         """Widened, checked and transformed. Raises CheckpointError where a value is not finite."""
@@ -88,9 +86,7 @@ def widen(block: npt.NDArray[np.generic]) -> F32Array:
     return np.require(block, np.float32, ("ALIGNED", "C_CONTIGUOUS"))
 
 
-def _expected_shapes(
-    shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored]
-) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored]) -> dict[str, tuple[int, ...]]:
     """Checkpoint name → shape; a tensor of several weights is as long as the last of them reaches."""
     expected: dict[str, tuple[int, ...]] = {}
     for name, source in stored.items():
@@ -100,9 +96,7 @@ def _expected_shapes(
     return expected
 
 
-def _check_match(
-    expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, StoredTensor], where: str
-) -> None:
+def _check_match(expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, StoredTensor], where: str) -> None:
     problems = {
         "missing": sorted(set(expected) - set(tensors)),
         "unexpected": sorted(set(tensors) - set(expected)),

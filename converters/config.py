@@ -56,7 +56,7 @@ class Config:
     def __contains__(self, key: str) -> bool:
         return key in self.values
 
-    def _get(self, key: str) -> Any:  # noqa: ANN401  (JSON)
+    def _get(self, key: str) -> Any:
         self._read.add(key)
         return self.values.get(key)
 

@@ -13,19 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgeslm._version import __version__
+from edgeslm.bundle import Bundle
 from edgeslm.converters import reference_answer, to_onnx
 from edgeslm.converters.card import model_card
 from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging, stage
 from edgeslm.converters.verify import Report, target_json, verify
-from edgeslm.tokenizer import Tokenizer
-
-from edgeslm._version import __version__
-from edgeslm.bundle import Bundle
 from edgeslm.errors import ArgumentError, BundleError
 from edgeslm.manifest import NAME, Manifest, TargetEntry, read_manifest
 from edgeslm.spec import DecoderSpec
+from edgeslm.tokenizer import Tokenizer
 
 log = logging.getLogger("edgeslm.convert")
 
@@ -66,7 +65,7 @@ def convert(
         source: a Hugging Face checkpoint folder, or ``org/name`` on the Hub.
         out: the bundle's folder: absent, empty, or a bundle of the same model.
         to: targets to write.
-        options: quantisation; float32 by default.
+        options: quantisation; int8 by default.
         context: tokens of context; the model's own, at most 4096, by default.
         check: verify the new targets before they replace anything, and record what was measured.
         threads: for the engines that verify.
@@ -78,15 +77,16 @@ def convert(
         BundleError: ``out`` holds something else.
     """
     options = options or Options()
-    _check_arguments(to, context)
+    _check_targets(to)
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder}: is a file; expected a folder for the bundle")
     old = read_manifest(folder) if (folder / NAME).exists() else None
     if old is not None:
         Bundle.open(folder)  # what is kept must be sound
-    checkpoint = open_checkpoint(source)
-    checkpoint = replace(checkpoint, spec=_in_context(checkpoint.spec, context))
+    checkpoint = open_checkpoint(source, context)
+    if context is None and checkpoint.spec.context_length > DEFAULT_CONTEXT:
+        checkpoint = replace(checkpoint, spec=checkpoint.spec.with_context(DEFAULT_CONTEXT))
     fingerprint = _fingerprint(checkpoint, progress)
     _check_same_model(folder, old, fingerprint, checkpoint.spec, to)
 
@@ -112,18 +112,10 @@ def convert(
     return ConversionReport(folder, manifest, report)
 
 
-def _check_arguments(to: Sequence[str], context: int | None) -> None:
+def _check_targets(to: Sequence[str]) -> None:
     unknown = [t for t in to if t not in TARGETS]
     if unknown or not to:
         raise ArgumentError(f"--to: expected targets among {', '.join(TARGETS)}; found {', '.join(unknown) or 'none'}")
-    if context is not None and (type(context) is not int or context < 1):
-        raise ArgumentError(f"--context: expected a positive number of tokens, found {context!r}")
-
-
-def _in_context(spec: DecoderSpec, context: int | None) -> DecoderSpec:
-    if context is not None and context > spec.context_length:
-        raise ArgumentError(f"--context: the model was made for {spec.context_length} tokens, found {context}")
-    return spec.with_context(context or min(spec.context_length, DEFAULT_CONTEXT))
 
 
 def _fingerprint(checkpoint: Checkpoint, progress: Progress) -> str:

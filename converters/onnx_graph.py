@@ -43,14 +43,19 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:  # noqa: ANN401
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """One node with one output, whose name is returned."""
         output = f"{kind}_{len(self._nodes)}"
         self.node(kind, inputs, (output,), domain, **attributes)
         return output
 
     def node(
-        self, kind: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any  # noqa: ANN401
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        domain: str = "",
+        **attributes: Any,
     ) -> None:
         """One node with named outputs."""
         name = f"{kind}_{len(self._nodes)}"

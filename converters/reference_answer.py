@@ -18,8 +18,8 @@ from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
-from edgeslm.engines.reference import ReferenceEngine
 
+from edgeslm.engines.reference import ReferenceEngine
 from edgeslm.errors import BundleError
 from edgeslm.spec import DecoderSpec
 from edgeslm.weights import F32Array, WeightSource

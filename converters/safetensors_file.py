@@ -82,15 +82,12 @@ class _Place:
         self.shape = _sizes(f"{where}: shape", entry["shape"])
         offsets = _sizes(f"{where}: data_offsets", entry["data_offsets"])
         if len(offsets) != 2:
-            raise CheckpointError(
-                f"{where}: data_offsets: expected begin and end, found {len(offsets)} numbers"
-            )
+            raise CheckpointError(f"{where}: data_offsets: expected begin and end, found {len(offsets)} numbers")
         self.begin, self.end = offsets
         expected = prod(self.shape) * _ITEM_BYTES[self.dtype]
         if self.end - self.begin != expected:
             raise CheckpointError(
-                f"{where}: {self.dtype} {list(self.shape)} takes {expected} bytes, "
-                f"found {self.end - self.begin}"
+                f"{where}: {self.dtype} {list(self.shape)} takes {expected} bytes, found {self.end - self.begin}"
             )
 
 

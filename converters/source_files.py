@@ -72,9 +72,7 @@ def _refuse_other_kinds(folder: Path) -> None:
     for pattern, refusal in (("*.gguf", _gguf), *((p, _pickle) for p in _PICKLES)):
         for path in sorted(folder.glob(pattern)):
             raise refusal(path)
-    raise CheckpointError(
-        f"{folder}: holds neither {SINGLE} nor {INDEX}; expected a Hugging Face checkpoint folder"
-    )
+    raise CheckpointError(f"{folder}: holds neither {SINGLE} nor {INDEX}; expected a Hugging Face checkpoint folder")
 
 
 def _gguf(path: Path) -> UnsupportedModelError:
@@ -122,22 +120,17 @@ def read_tensors(folder: Path) -> tuple[dict[str, StoredTensor], list[Path]]:
     table = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(table, dict) or not table or not all(isinstance(v, str) for v in table.values()):
         raise CheckpointError(f"{folder / INDEX}: expected weight_map, an object of tensor name → file name")
-    shards = {
-        name: read_safetensors(folder / _plain_name(name, folder)) for name in sorted(set(table.values()))
-    }
+    shards = {name: read_safetensors(folder / _plain_name(name, folder)) for name in sorted(set(table.values()))}
     held = [(tensor, shard) for shard, tensors in shards.items() for tensor in tensors]
     astray = sorted(f"{tensor} in {shard}" for tensor, shard in set(held) ^ set(table.items()))
     if astray:
         raise CheckpointError(
-            f"{folder / INDEX}: the index and its shards disagree about {', '.join(astray[:8])}: "
-            "download them again"
+            f"{folder / INDEX}: the index and its shards disagree about {', '.join(astray[:8])}: download them again"
         )
     return {tensor: shards[shard][tensor] for tensor, shard in held}, [folder / name for name in shards]
 
 
 def _plain_name(name: str, folder: Path) -> str:
     if not re.fullmatch(r"[\w-][\w.-]{0,200}\.safetensors", name):
-        raise CheckpointError(
-            f"{folder / INDEX}: {name!r} is not the name of a safetensors file in this folder"
-        )
+        raise CheckpointError(f"{folder / INDEX}: {name!r} is not the name of a safetensors file in this folder")
     return name

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edgeslm.converters.reference_answer import NAME, ReferenceAnswer, compute_answer, log_sum_exp, parse_answer
 
 from edgeslm.bundle import Bundle
+from edgeslm.converters.reference_answer import NAME, ReferenceAnswer, compute_answer, log_sum_exp, parse_answer
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import ENGINES, engines_for, open_engine
 from edgeslm.errors import ArgumentError, BundleError

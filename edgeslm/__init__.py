@@ -1,5 +1,65 @@
 """Run small language models offline, on the device: ``edgeslm.load(path)``, then ``generate`` or ``stream``."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from edgeslm._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from edgeslm.api import EngineInfo, GenerationResult, Model, load
+    from edgeslm.errors import (
+        ArgumentError,
+        BundleError,
+        CheckpointError,
+        ContextLengthError,
+        EdgeslmError,
+        EngineError,
+        MissingExtraError,
+        ModelFormatError,
+        RewindError,
+        UnsupportedModelError,
+    )
+    from edgeslm.generation.loop import Timings
+    from edgeslm.tokenizer import Tokenizer
+
+__all__ = [
+    "ArgumentError",
+    "BundleError",
+    "CheckpointError",
+    "ContextLengthError",
+    "EdgeslmError",
+    "EngineError",
+    "EngineInfo",
+    "GenerationResult",
+    "MissingExtraError",
+    "Model",
+    "ModelFormatError",
+    "RewindError",
+    "Timings",
+    "Tokenizer",
+    "UnsupportedModelError",
+    "__version__",
+    "load",
+]
+
+# Imported on first use, so that importing edgeslm costs next to nothing.
+_HOMES = {
+    "EngineInfo": "api",
+    "GenerationResult": "api",
+    "Model": "api",
+    "load": "api",
+    "Timings": "generation.loop",
+    "Tokenizer": "tokenizer",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

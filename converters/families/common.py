@@ -56,9 +56,7 @@ def attention(config: Config, *, qkv_bias: bool, out_bias: bool) -> Attention:
     n_heads = config.integer("num_attention_heads", high=MAX_WIDTH)
     n_kv_heads = config.integer("num_key_value_heads", n_heads, high=MAX_WIDTH)
     head_dim = config.integer("head_dim", max(1, hidden // n_heads), high=MAX_WIDTH)
-    return Attention(
-        n_heads, n_kv_heads, head_dim, head_dim**-0.5, rope=0, qkv_bias=qkv_bias, out_bias=out_bias
-    )
+    return Attention(n_heads, n_kv_heads, head_dim, head_dim**-0.5, rope=0, qkv_bias=qkv_bias, out_bias=out_bias)
 
 
 def gated_mlp(config: Config, *, bias: bool, act: str = "silu") -> Mlp:

@@ -101,7 +101,7 @@ class _Graph:
             binding.bind_ortvalue_output("logits", self.value(logits[None]))
             self._session.run_with_iobinding(binding)
 
-    def value(self, array: npt.NDArray[Any]) -> Any:  # noqa: ANN401  (onnxruntime.OrtValue)
+    def value(self, array: npt.NDArray[Any]) -> Any:
         """An onnxruntime value over the memory of ``array``."""
         return self._ort.OrtValue.ortvalue_from_numpy(array)
 
@@ -159,7 +159,7 @@ class OnnxRuntimeSession:
             start += step
 
 
-def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> dict[str, tuple[int, ...]]:  # noqa: ANN401
+def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> dict[str, tuple[int, ...]]:
     """Compare inputs and outputs with the spec; returns the shape of each cache buffer, as "layer.key" or "layer.value"."""
     inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
     outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from edgeslm.converters.convert import convert
-from edgeslm.converters.policy import Options
 
 from edgeslm.bundle import Bundle
+from edgeslm.converters.convert import convert
+from edgeslm.converters.policy import Options
 from edgeslm.errors import BundleError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")

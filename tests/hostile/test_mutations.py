@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edgeslm.converters.reference_answer import parse_answer
 
 import edgeslm
 from edgeslm.bundle import Bundle
+from edgeslm.converters.reference_answer import parse_answer
 from edgeslm.errors import EdgeslmError
 
 pytestmark = [

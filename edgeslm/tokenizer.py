@@ -1,0 +1,237 @@
+"""Text to token ids and back, and text out of a stream of tokens without ever cutting a character."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeslm.errors import ArgumentError, ModelFormatError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+TOKENIZER_JSON = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+Settled = Callable[[int], bool]
+
+
+class Tokenizer:
+    """A model's tokenizer, from ``tokenizer.json`` and, for the end-of-text token, ``tokenizer_config.json``."""
+
+    def __init__(self, tokenizer_json: bytes, config_json: bytes = b"{}", vocab_size: int | None = None) -> None:
+        """
+        Args:
+            tokenizer_json: content of tokenizer.json.
+            config_json: content of tokenizer_config.json.
+            vocab_size: of the model; a tokenizer with a larger vocabulary belongs to another one.
+
+        Raises:
+            ModelFormatError: a file is malformed, or the vocabularies do not fit.
+        """
+        self._backend = _parse(tokenizer_json)
+        self._eos_token = _eos_token(config_json)
+        self._model_vocab = vocab_size
+        own = self._backend.get_vocab_size(with_added_tokens=False)
+        if vocab_size is not None and own > vocab_size:
+            raise ModelFormatError(
+                f"{TOKENIZER_JSON}: {own} tokens, and the model has {vocab_size}: it is another model's tokenizer; "
+                "put the right one into the checkpoint and convert again"
+            )
+        added = self._backend.get_added_tokens_decoder()
+        self._special = frozenset(i for i, token in added.items() if token.special)
+        self._decoders = _decoder_types(self._backend)
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike[str], vocab_size: int | None = None) -> Tokenizer:
+        """The tokenizer of a checkpoint folder."""
+        path, config = Path(folder, TOKENIZER_JSON), Path(folder, TOKENIZER_CONFIG)
+        try:
+            return cls(path.read_bytes(), config.read_bytes() if config.exists() else b"{}", vocab_size)
+        except OSError as error:
+            raise ModelFormatError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens in the vocabulary, added ones included."""
+        return int(self._backend.get_vocab_size())
+
+    @property
+    def eos_id(self) -> int | None:
+        """Id of the end-of-text token that tokenizer_config.json names, if it names one."""
+        return None if self._eos_token is None else self.token_id(self._eos_token)
+
+    def token_id(self, token: str) -> int | None:
+        """Id of a token by its exact content, or None."""
+        found = self._backend.token_to_id(token)
+        return None if found is None else int(found)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of raw text; begin-of-text and the like are added as tokenizer.json says.
+
+        Raises:
+            ArgumentError: not a string, not valid Unicode (a lone surrogate), or it makes a token the model has not.
+        """
+        if not isinstance(text, str):
+            raise ArgumentError(f"text: expected a string, found {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ArgumentError(
+                f"text: character {error.start} is a lone surrogate, not Unicode text: read the input as UTF-8"
+            ) from None
+        ids: list[int] = self._backend.encode(text).ids
+        if self._model_vocab is not None and max(ids, default=0) >= self._model_vocab:
+            raise ArgumentError(
+                f"text: token {self._backend.id_to_token(max(ids))!r} has id {max(ids)}, and the model knows "
+                f"{self._model_vocab} tokens: leave it out of the text"
+            )
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids; special and unknown tokens are left out, bytes that are not UTF-8 become U+FFFD."""
+        try:
+            text: str = self._backend.decode([int(i) for i in ids], skip_special_tokens=True)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ArgumentError(f"ids: expected token ids, integers from 0 ({_one_line(error)})") from None
+        return text
+
+    def stream(self, prompt: Sequence[int] = ()) -> StreamDecoder:
+        """A decoder for the tokens that follow ``prompt``."""
+        if "ByteFallback" in self._decoders:
+            settled: Settled = _FallbackRuns(self._backend)
+        elif "ByteLevel" in self._decoders:
+            settled = _Utf8State(self._backend)
+        else:
+            settled = _always
+        return StreamDecoder(self.decode, settled, self._special, prompt)
+
+
+class StreamDecoder:
+    """Text as tokens come: the pieces joined are what decoding prompt and tokens together adds to the prompt's text.
+
+    A token's text may depend on those before it (its leading space, the other bytes of its character), so a short
+    window of tokens is decoded with and without the new one, and the difference is the piece. While the window ends
+    within a character, nothing is given out. A character that the prompt leaves unfinished belongs to the completion.
+    """
+
+    KEEP, LIMIT = 4, 16  # a window longer than LIMIT is cut to its last KEEP tokens
+
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], settled: Settled, special: frozenset[int], prompt: Iterable[int]
+    ) -> None:
+        self._decode, self._settled, self._special = decode, settled, special
+        self._window = [i for i in prompt if i not in special]
+        self._seen = decode(self._window)
+        complete = True
+        for token in self._window:
+            complete = settled(token)
+        if not complete:
+            self._seen = self._seen.rstrip("\ufffd")
+
+    def push(self, token: int) -> str:
+        """The text that is certain now that ``token`` has come; often "" ."""
+        if token in self._special:
+            return ""
+        self._window.append(token)
+        return self._emit() if self._settled(token) else ""
+
+    def finish(self) -> str:
+        """What is left once no more tokens come: an unfinished character is U+FFFD."""
+        return self._emit()
+
+    def _emit(self) -> str:
+        text = self._decode(self._window)
+        piece, self._seen = text[len(self._seen) :], text
+        if len(self._window) > self.LIMIT and (tail := self._decode(self._window[-self.KEEP :])):
+            # A window without text would lose what a decoder strips from the start.
+            del self._window[: -self.KEEP]
+            self._seen = tail
+        return piece
+
+
+def _always(token: int) -> bool:
+    return True
+
+
+class _Utf8State:
+    """Byte-level tokens: settled unless the bytes so far end within a character."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._token, self._bytes = backend.id_to_token, _byte_alphabet()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def __call__(self, token: int) -> bool:
+        text = self._token(token) or ""
+        try:
+            raw = bytes(self._bytes[c] for c in text)
+        except KeyError:  # an added token, kept as it is written
+            raw = text.encode()
+        self._decoder.decode(raw)
+        return not self._decoder.getstate()[0]
+
+
+class _FallbackRuns:
+    """Byte-fallback tokens such as <0xE2>: settled once the run has ended, for a run is valid only as a whole."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._byte_tokens = {backend.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
+
+    def __call__(self, token: int) -> bool:
+        return token not in self._byte_tokens
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Character → byte of byte-level BPE: printable Latin-1 stands for itself, the others follow from U+0100 on.
+
+    As in GPT-2's encoder.py, ``bytes_to_unicode``.
+    """
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [b for b in range(256) if b not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+def _parse(raw: bytes) -> tokenizers.Tokenizer:
+    import tokenizers
+
+    try:
+        backend = tokenizers.Tokenizer.from_str(raw.decode("utf-8"))
+        backend.no_truncation()  # both would change a prompt silently
+        backend.no_padding()
+    except (KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:  # the parser raises bare Exception, and a panic is a BaseException
+        raise ModelFormatError(
+            f"{TOKENIZER_JSON}: not a tokenizer ({_one_line(error)}); copy it again, or upgrade tokenizers"
+        ) from None
+    return backend
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _decoder_types(backend: tokenizers.Tokenizer) -> set[str]:
+    """The kinds of the decoder and, where it is a sequence, of its parts."""
+    if backend.decoder is None:
+        return set()
+    decoder: dict[str, Any] = json.loads(backend.decoder.__getstate__())
+    return {part["type"] for part in decoder.get("decoders", [decoder])}
+
+
+def _eos_token(config_json: bytes) -> str | None:
+    """``eos_token`` of tokenizer_config.json: a string, or an object with its ``content``."""
+    try:
+        config = json.loads(config_json)
+    except (ValueError, RecursionError) as error:
+        raise ModelFormatError(f"{TOKENIZER_CONFIG}: not valid JSON ({_one_line(error)})") from None
+    eos = config.get("eos_token") if isinstance(config, dict) else config
+    if isinstance(eos, dict):
+        eos = eos.get("content")
+    if not (eos is None or isinstance(eos, str)) or not isinstance(config, dict):
+        raise ModelFormatError(f"{TOKENIZER_CONFIG}: expected an object whose eos_token is a token or null")
+    return eos
