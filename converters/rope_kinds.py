@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeslm.converters.config import Config
+from edgeslm.errors import UnsupportedModelError
 from edgeslm.rope import F32Array
 from edgeslm.spec import Rope
 
@@ -40,9 +41,8 @@ def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
     if kind not in KINDS:
         raise section.unsupported("rope_type" if "rope_type" in section else "type", KINDS)
     frequencies = inverse_frequencies(section.number("rope_theta", theta), head_dim)
-    stated = section.integer("original_max_position_embeddings", original)
-    if "original_max_position_embeddings" not in config:  # the outer one wins, as in transformers
-        original = stated
+    if "original_max_position_embeddings" not in config:
+        original = section.integer("original_max_position_embeddings", original)
     rope = KINDS[kind](section, frequencies, original)
     section.check_all_read()
     return rope
@@ -50,7 +50,7 @@ def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
 
 def _check_whole_heads(config: Config) -> None:
     if config.number("partial_rotary_factor", 1.0) != 1.0:
-        raise config.unsupported("partial_rotary_factor", ["1"])
+        raise UnsupportedModelError("partial_rotary_factor: this family rotates whole heads; expected 1 or nothing")
 
 
 def inverse_frequencies(theta: float, dim: int) -> F32Array:
