@@ -99,4 +99,5 @@ def verification_rows(target: str, found: dict[str, Any]) -> list[list[object]]:
     ]
 
 
+VERIFY_FAILED = 3  # exit code
 VERIFICATION_COLUMNS = ("target", "engine", "max error", "KL", "top-1", "limits", "result")
