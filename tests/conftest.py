@@ -14,9 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]
 TOKENIZER_VOCAB = 320  # 256 bytes, the special tokens, and some merges
-_TEXT = (
-    "The little cat sat on the mat and the little dog sat on the log. Größe, naïve, 你好, ✓. " * 4
-).splitlines()
+_TEXT = ("The little cat sat on the mat and the little dog sat on the log. Größe, naïve, 你好, ✓. " * 4).splitlines()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tiny_models import encode, llama, safetensors_bytes, tensors, write_checkpo
 from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
 from edgeslm.converters.checkpoint_weights import CheckpointWeights, Stored, widen
 from edgeslm.converters.safetensors_file import read_safetensors
-from edgeslm.errors import ArgumentError, CheckpointError, EdgeslmError, UnsupportedModelError
+from edgeslm.errors import ArgumentError, CheckpointError, EdgeslmError, MissingExtraError, UnsupportedModelError
 from edgeslm.spec import tensor_shapes
 
 Make = Callable[..., Path]
@@ -209,10 +210,7 @@ def test_pickles_are_refused_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_safetensors_beside_pickles_are_used(tmp_path: Path) -> None:
-    assert (
-        open_checkpoint(with_files(write_checkpoint(tmp_path, llama()), "pytorch_model.bin")).model_type
-        == "llama"
-    )
+    assert open_checkpoint(with_files(write_checkpoint(tmp_path, llama()), "pytorch_model.bin")).model_type == "llama"
 
 
 def test_lora_and_gguf_are_not_supported_yet(tmp_path: Path) -> None:
@@ -257,6 +255,12 @@ def test_hub_ids_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert open_checkpoint("org/name").source == "org/name"
     assert asked == [("org/name", False)]
     assert open_checkpoint("cached").source == "cached"
+
+
+def test_hub_ids_need_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert 'pip install "edgeslm[convert]"' in refused("org/name", MissingExtraError)
 
 
 def test_hub_failures_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

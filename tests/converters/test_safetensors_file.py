@@ -70,9 +70,7 @@ MALFORMED = {
     "not UTF-8": file_of(b'{"\xff": 1}'),
     "a list": file_of([]),
     "deep": file_of(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
-    "duplicate keys": file_of(
-        b'{"a":' + json.dumps(entry()).encode() + b',"a":' + json.dumps(entry()).encode() + b"}"
-    ),
+    "duplicate keys": file_of(b'{"a":' + json.dumps(entry()).encode() + b',"a":' + json.dumps(entry()).encode() + b"}"),
     "NaN": file_of(b'{"a": NaN}'),
     "an entry that is no object": file_of({"a": 1}),
     "an entry without dtype": file_of({"a": {"shape": [18], "data_offsets": [0, DATA_BYTES]}}),
@@ -92,9 +90,7 @@ MALFORMED = {
     "offsets beyond the end": file_of({"a": entry(offsets=[4, DATA_BYTES + 4])}),
     "overlap": file_of({"a": entry(), "b": entry(shape=[9], offsets=[36, DATA_BYTES])}),
     "twice the same place": file_of({"a": entry(), "b": entry()}),
-    "hole": file_of(
-        {"a": entry(shape=[8], offsets=[0, 32]), "b": entry(shape=[9], offsets=[36, DATA_BYTES])}
-    ),
+    "hole": file_of({"a": entry(shape=[8], offsets=[0, 32]), "b": entry(shape=[9], offsets=[36, DATA_BYTES])}),
     "bytes behind the data": SOUND + b"x",
     "cut short": SOUND[:-1],
 }

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from edgeslm.engines.protocol import Engine, Session
-from edgeslm.engines.reference import ReferenceEngine, gelu, gelu_tanh, rotate, silu
+from edgeslm.engines.reference import NumpyBuilder, ReferenceEngine, gelu, gelu_tanh, rotate, silu
 from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, tensor_shapes
+from edgeslm.weights import BLOCK_BYTES
 
 INV_FREQ = (1.0, 0.4, 0.1)
 SPEC = DecoderSpec(
@@ -66,6 +67,24 @@ def engine() -> ReferenceEngine:
 
 def logits_of(spec: DecoderSpec) -> Any:
     return ReferenceEngine(spec, RandomWeights(spec)).new_session().forward(IDS, "all")
+
+
+def test_large_matrices_are_read_in_blocks() -> None:
+    """A row of the matrix is its own number, so that a block in the wrong place shows."""
+    asked = []
+
+    class Wide(RandomWeights):
+        def shape(self, name: str) -> tuple[int, ...]:
+            return (200_001, 64)
+
+        def rows(self, name: str, start: int, stop: int) -> Any:
+            asked.append(stop - start)
+            return np.repeat(np.arange(start, stop, dtype=np.float32)[:, None], 64, axis=1)
+
+    x = np.full((1, 64), 1 / 64, np.float32)
+    builder = NumpyBuilder(SPEC, Wide(SPEC), [], np.array([1], np.int32), 0)
+    np.testing.assert_array_equal(builder.linear(x, "any")[0], np.arange(200_001, dtype=np.float32))
+    assert sum(asked) == 200_001 and max(asked) * 64 * 4 <= BLOCK_BYTES
 
 
 def test_it_is_an_engine(engine: ReferenceEngine) -> None:
@@ -154,9 +173,7 @@ def test_closed(engine: ReferenceEngine) -> None:
 
 def test_tap_sees_the_residual_of_each_layer() -> None:
     seen = {}
-    engine = ReferenceEngine(
-        SPEC, RandomWeights(SPEC), tap=lambda name, value: seen.update({name: value.shape})
-    )
+    engine = ReferenceEngine(SPEC, RandomWeights(SPEC), tap=lambda name, value: seen.update({name: value.shape}))
     engine.new_session().forward(IDS[:4])
     assert seen == {f"layers.{i}": (4, 24) for i in range(3)}
 
@@ -168,9 +185,7 @@ def changed_block(index: int, **mixer: Any) -> DecoderSpec:
 
 
 def changed_mlp(**mlp: Any) -> DecoderSpec:
-    return replace(
-        SPEC, blocks=(replace(SPEC.blocks[0], mlp=replace(SPEC.blocks[0].mlp, **mlp)), SPEC.blocks[1])
-    )
+    return replace(SPEC, blocks=(replace(SPEC.blocks[0], mlp=replace(SPEC.blocks[0].mlp, **mlp)), SPEC.blocks[1]))
 
 
 def changed_norms(**norms: bool) -> DecoderSpec:
@@ -242,9 +257,7 @@ def test_the_mutations_cover_the_spec() -> None:
 
 def test_longrope_regime_belongs_to_the_session() -> None:
     """A context within switch_at keeps to the short factors; a longer one uses the long ones at once."""
-    short = logits_of(
-        replace(SPEC.with_context(30), ropes=(SPEC.ropes[0], replace(SPEC.ropes[1], switch_at=30)))
-    )
+    short = logits_of(replace(SPEC.with_context(30), ropes=(SPEC.ropes[0], replace(SPEC.ropes[1], switch_at=30))))
     plain = replace(SPEC.ropes[1], long_inv_freq=(), long_scale=1.0, switch_at=0)
     np.testing.assert_array_equal(short, logits_of(replace(SPEC, ropes=(SPEC.ropes[0], plain))))
     as_long = replace(plain, inv_freq=SPEC.ropes[1].long_inv_freq, scale=SPEC.ropes[1].long_scale)

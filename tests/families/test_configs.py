@@ -202,6 +202,8 @@ def test_missing_sizes_are_named(key: str) -> None:
         ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
         ({"hidden_act": 3}, "hidden_act"),
         ({"rope_theta": 0}, "rope_theta"),
+        ({"rope_theta": float("inf")}, "rope_theta"),
+        ({"rope_theta": 5e-324}, "rope_theta"),
         ({"rope_scaling": [1]}, "rope_scaling"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor"),
         ({"rope_scaling": {"rope_type": "llama3", **LLAMA3, "high_freq_factor": 1.0}}, "high_freq_factor"),

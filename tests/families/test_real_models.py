@@ -11,8 +11,8 @@ from edgeslm.converters.checkpoint import open_checkpoint
 from edgeslm.engines.reference import ReferenceEngine
 
 STORY = """\
-Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a \
-big, red ball. She wanted to play with it, but it was too high.
+Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw \
+a big, red ball. She wanted to play with it, but it was too high.
 Lily's mom said, "Lily, let's go to the park." Lily was sad and didn't know what to do. She said, "I want to \
 play with your ball, but I can't find it."\
 """
@@ -25,9 +25,7 @@ def greedy(folder: Path, prompt: str, stop: str) -> str:
     session = ReferenceEngine(checkpoint.spec, checkpoint.weights).new_session()
     ids = tokenizer.encode(prompt).ids
     logits = session.forward(ids)
-    while ids[-1] != checkpoint.generation_config["eos_token_id"] and not tokenizer.decode(ids).endswith(
-        stop
-    ):
+    while ids[-1] != checkpoint.generation_config["eos_token_id"] and not tokenizer.decode(ids).endswith(stop):
         ids.append(int(np.argmax(logits[-1])))
         logits = session.forward(ids[-1:])
     return tokenizer.decode(ids)

@@ -22,9 +22,7 @@ PROMPT_TOKENS, STEPS = 24, 32
 def make_golden(case: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """ids (PROMPT_TOKENS + STEPS,) and their logits, by one prefill and single steps over HF's cache."""
     write_checkpoint(folder, CASES[case])
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     ids = np.random.RandomState(7).randint(4, CASES[case]["vocab_size"], PROMPT_TOKENS).tolist()
     rows, cache, feed = [], None, ids
     with torch.no_grad():
