@@ -16,6 +16,7 @@ from edgeslm.converters.to_onnx import write_target
 from edgeslm.bundle import Bundle
 from edgeslm.manifest import Manifest
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, tensor_shapes
+from edgeslm.weights import WeightSource
 
 F32Array = npt.NDArray[np.float32]
 
@@ -73,9 +74,9 @@ def make_ids(spec: DecoderSpec, count: int, seed: int = 1) -> npt.NDArray[np.int
     return np.random.default_rng(seed).integers(0, spec.vocab_size, count)
 
 
-def write_bundle(folder: Path, spec: DecoderSpec, weights: ArraySource, options: Options) -> Bundle:
-    """A bundle with the target "onnx", and no tokenizer."""
-    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config={"eos_token_id": []})
+def write_bundle(folder: Path, spec: DecoderSpec, weights: WeightSource, options: Options) -> Bundle:
+    """A bundle with the target "onnx", and no tokenizer; the last id ends a text."""
+    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config={"eos_token_id": spec.vocab_size - 1})
     with stage(folder, None) as staging:
         target = write_target(source, options, staging, lambda what, done, total: None)
         staging.commit(Manifest(spec, dict(staging.files), {"onnx": target}))
