@@ -1,9 +1,11 @@
 # The kernels one by one, for tests and benchmarks, and the quantisers. Included by _native.pyx.
 #
-# Everything is checked here: the C side trusts sizes, strides and alignment.
+# Everything is checked here: the C side trusts sizes, strides and alignment. `isa` None means the active instruction set.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+
+import os
 
 import numpy as np
 
@@ -100,18 +102,20 @@ def kernel_rows():
 
 def isa():
     """Name of the instruction set that the engine runs with. Raises EngineError if EDGESLM_ISA names one that cannot run."""
-    import os
+    return slm_isa_name(_active_isa()).decode()
 
+
+cdef int _active_isa() except -1:
     cdef int level = 0
     cdef slm_isa_status status = slm_isa_active(&level)
     if status != SLM_ISA_USABLE:
         raise _isa_problem(os.environ.get("EDGESLM_ISA", ""), status)
-    return slm_isa_name(level).decode()
+    return level
 
 
 cdef slm_kernels _table(str isa_name) except *:
     cdef slm_kernels table
-    slm_kernels_fill(_usable_isa(isa_name), &table)
+    slm_kernels_fill(_active_isa() if isa_name is None else _usable_isa(isa_name), &table)
     return table
 
 
@@ -149,7 +153,7 @@ def pack(str format, str isa, const float[:, ::1] x not None, int group=0):
         return np.asarray(x).view(np.uint8)
     cdef size_t row_bytes = slm_act_row_bytes(f, k, group)
     out = _aligned(m * row_bytes)
-    out[:] = 0
+    out[:] = 0xA5  # tests see what a kernel leaves alone
     cdef uint8_t[::1] view = out
     for i in range(m):
         table.pack[f](&x[i, 0], k, group, &view[i * row_bytes])

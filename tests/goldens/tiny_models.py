@@ -44,7 +44,7 @@ def qwen2(**keys: Any) -> dict[str, Any]:
 
 FAMILIES = {"llama": llama, "qwen2": qwen2}
 
-# Name of a golden → config.json. rope_theta and rope_scaling: as transformers 4 writes it; rope_parameters: as 5.
+# Golden → config.json. rope_theta with rope_scaling is the style of transformers 4, rope_parameters of 5.
 CASES: dict[str, dict[str, Any]] = {
     "llama": llama(rope_theta=500.0, rope_scaling=None, pretraining_tp=1, torch_dtype="float32"),
     "llama-5": llama(rope_parameters={"rope_theta": 500.0, "rope_type": "default"}, dtype="float32"),
