@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeslm.converters.genai_config import genai_config
-from edgeslm.converters.policy import Options
 from tiny_decoders import make_ids, make_spec, make_weights, write_bundle
 
 from edgeslm.bundle import Bundle
+from edgeslm.converters.genai_config import genai_config
+from edgeslm.converters.policy import Options
 from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
 from edgeslm.errors import UnsupportedModelError
 from edgeslm.spec import DecoderSpec
 
 
 @pytest.fixture(scope="module")
-def genai() -> Any:  # noqa: ANN401  (the module)
+def genai() -> Any:
     if os.environ.get("CI") == "true":
         import onnxruntime_genai
     else:
@@ -27,7 +27,7 @@ def genai() -> Any:  # noqa: ANN401  (the module)
     return onnxruntime_genai
 
 
-def genai_ids(genai: Any, folder: Path, prompt: list[int], count: int) -> list[int]:  # noqa: ANN401
+def genai_ids(genai: Any, folder: Path, prompt: list[int], count: int) -> list[int]:
     model = genai.Model(str(folder))
     parameters = genai.GeneratorParams(model)
     parameters.set_search_options(max_length=len(prompt) + count, do_sample=False)
@@ -55,7 +55,7 @@ SPECS = {
 
 @pytest.mark.parametrize("level", ["none", "fp16", "int8", "int4"])
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_greedy_ids_are_equal(genai: Any, tmp_path: Path, spec: DecoderSpec, level: str) -> None:  # noqa: ANN401
+def test_greedy_ids_are_equal(genai: Any, tmp_path: Path, spec: DecoderSpec, level: str) -> None:
     bundle = write_bundle(tmp_path / "b", spec, make_weights(spec), Options(level))
     prompt = make_ids(spec, 12).tolist()
     found, expected = genai_ids(genai, bundle.folder, prompt, 40), our_ids(bundle, prompt, 40)

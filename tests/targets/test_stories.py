@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
-from edgeslm.converters.policy import Options
 from tiny_decoders import write_bundle
 from tokenizers import Tokenizer
 
+from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
+from edgeslm.converters.policy import Options
 from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.reference import ReferenceEngine
 
 TEXT = (
-    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, "
-    "red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\" Lily was "
-    "sad and didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\""
+    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
+    "big, red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\" "
+    "Lily was sad and didn't know what to do. She said, \"I want to play with your ball, but I can't find it.\""
 )
 
 
