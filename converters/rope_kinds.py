@@ -43,7 +43,8 @@ def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
     frequencies = inverse_frequencies(section.number("rope_theta", theta), head_dim)
     if "original_max_position_embeddings" not in config:
         original = section.integer("original_max_position_embeddings", original)
-    rope = KINDS[kind](section, frequencies, original)
+    with np.errstate(all="ignore"):  # what overflows is refused by the spec
+        rope = KINDS[kind](section, frequencies, original)
     section.check_all_read()
     return rope
 

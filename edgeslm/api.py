@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 
-import numpy as np
-
 from edgeslm.bundle import Bundle, Check
+from edgeslm.engines.checks import check_ids
 from edgeslm.engines.protocol import Engine, Logits, TokenIds
 from edgeslm.engines.registry import open_engine
-from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
+from edgeslm.errors import ArgumentError, EngineError
 from edgeslm.generation.loop import FinishReason, Generation, Timings
 from edgeslm.generation.options import GENERATION_CONFIG, GenerationDefaults, GenerationOptions, read_defaults
 from edgeslm.spec import DecoderSpec
@@ -112,8 +111,8 @@ class Model:
         Args:
             prompt: raw text (the tokenizer adds what belongs at the start of a text), or token ids taken as they are.
             max_new_tokens: at most so many; by default 256, or what the context holds. ``max_tokens`` is the same.
-            temperature: 0 takes the most likely token each time; above 0 samples. Like every option, left None it follows
-                generation_config.json, and is greedy without one.
+            temperature: 0 takes the most likely token each time; above 0 samples. An option left None follows the
+                model's generation_config.json; without one, generation is greedy.
             top_k: sample among the k most likely tokens; 0: all.
             top_p: sample among the most likely tokens that together hold this probability; 1: all.
             seed: the same seed gives the same text; None: another one each time.
@@ -171,12 +170,9 @@ class Model:
             ArgumentError: no ids, or one outside the vocabulary.
             ContextLengthError: more ids than the context holds.
         """
-        engine, checked = self._open_engine(), self._checked_ids(ids)
-        if len(checked) > self._spec.context_length:
-            raise ContextLengthError(f"{len(checked)} ids are more than the context of {self._spec.context_length}")
-        session = engine.new_session()
+        session = self._open_engine().new_session()
         try:
-            return session.forward(checked, rows="all")
+            return session.forward(ids, rows="all")
         finally:
             session.close()
 
@@ -202,7 +198,7 @@ class Model:
 
     def _generation(self, prompt: Prompt, options: GenerationOptions) -> Generation:
         engine = self._open_engine()
-        ids = self._encode(prompt) if isinstance(prompt, str) else self._checked_ids(prompt)
+        ids = self._encode(prompt) if isinstance(prompt, str) else check_ids(prompt, self._spec, 0).tolist()
         decoder = self.tokenizer.stream(ids) if self.tokenizer else None
         return Generation(engine, ids, options, decoder)
 
@@ -213,19 +209,6 @@ class Model:
         if not ids:
             raise ArgumentError("prompt: it has no tokens; expected some text")
         return ids
-
-    def _checked_ids(self, ids: TokenIds) -> list[int]:
-        """Token ids as a list; ArgumentError unless they are integers within the vocabulary, at least one."""
-        vocab = self._spec.vocab_size
-        if isinstance(ids, str | bytes | bytearray) or not isinstance(ids, Sequence | np.ndarray):
-            raise ArgumentError(f"ids: expected a sequence of token ids, found {type(ids).__name__}")
-        found = list(ids.tolist() if isinstance(ids, np.ndarray) else ids)
-        if not found:
-            raise ArgumentError("ids: expected at least one token id, found none")
-        for i, token in enumerate(found):
-            if isinstance(token, bool) or not isinstance(token, int | np.integer) or not 0 <= token < vocab:
-                raise ArgumentError(f"ids: expected integers from 0 to {vocab - 1}, found {token!r} at position {i}")
-        return [int(token) for token in found]
 
 
 def _texts(generation: Generation) -> Generator[str, None, None]:

@@ -14,14 +14,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]
 TOKENIZER_VOCAB = 320  # 256 bytes, the special tokens, and some merges
-_TEXT = (
-    "The little cat sat on the mat and the little dog sat on the log. Größe, naïve, 你好, ✓. " * 4
-).splitlines()
+_TEXT = ("The little cat sat on the mat and the little dog sat on the log. Größe, naïve, 你好, ✓. " * 4).splitlines()
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of shared models and corpora; tests that need it are skipped where it is absent, except in CI."""
+    """The folder of shared models and corpora; where it is absent tests skip, but fail in CI."""
     path = Path(os.environ.get("EDGESLM_SHARED") or Path(__file__).resolve().parents[1] / ".." / "shared")
     if not path.is_dir():
         message = f"{path} is absent; set EDGESLM_SHARED"
@@ -33,9 +31,10 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def make_checkpoint() -> Callable[..., Path]:
-    """``make_checkpoint(folder, family="llama", tokenizer=True, seed=0, dtype="F32", shards=1, **config)`` → folder.
+    """A function that writes a tiny seeded Hugging Face checkpoint into a folder, and returns the folder.
 
-    A tiny seeded Hugging Face checkpoint; ``config`` overrides keys of its config.json.
+    ``make_checkpoint(folder, family="llama", tokenizer=True, seed=0, dtype="F32", shards=1, **config)``;
+    ``config`` overrides keys of its config.json.
     """
 
     def make(

@@ -1,4 +1,4 @@
-"""Make the goldens: logits of Hugging Face transformers on the tiny models. Needs torch and transformers, once.
+"""Make the goldens: logits of transformers on the tiny models. Needs torch and transformers, once.
 
     python tests/goldens/make_goldens.py [CASE …]
 
@@ -22,9 +22,7 @@ PROMPT_TOKENS, STEPS = 24, 32
 def make_golden(case: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """ids (PROMPT_TOKENS + STEPS,) and their logits, by one prefill and single steps over HF's cache."""
     write_checkpoint(folder, CASES[case])
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     ids = np.random.RandomState(7).randint(4, CASES[case]["vocab_size"], PROMPT_TOKENS).tolist()
     rows, cache, feed = [], None, ids
     with torch.no_grad():
@@ -45,9 +43,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             ids, logits = make_golden(case, Path(folder))
         np.savez_compressed(Path(__file__).parent / f"{case}.npz", ids=ids, logits=logits)
-        print(
-            f"{case}: {len(ids)} ids, max |logit| {np.abs(logits).max():.2f}, {len(set(ids.tolist()))} distinct"
-        )
+        distinct = len(set(ids.tolist()))
+        print(f"{case}: {len(ids)} ids, {distinct} distinct, max |logit| {np.abs(logits).max():.2f}")
 
 
 if __name__ == "__main__":

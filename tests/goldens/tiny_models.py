@@ -1,6 +1,7 @@
 """Tiny Hugging Face checkpoints from a seed, with nothing at its default: what goldens and tests are made of.
 
-Weights are regenerated rather than committed, so their generator must never change: NumPy freezes RandomState.
+Weights are regenerated rather than committed, so their generator must never change: NumPy has frozen
+RandomState.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def qwen2(**keys: Any) -> dict[str, Any]:
 
 FAMILIES = {"llama": llama, "qwen2": qwen2}
 
-# Name of a golden → config.json. rope_theta and rope_scaling: as transformers 4 writes; rope_parameters: as 5 does.
+# Golden → config.json. rope_theta with rope_scaling is the style of transformers 4, rope_parameters of 5.
 CASES: dict[str, dict[str, Any]] = {
     "llama": llama(rope_theta=500.0, rope_scaling=None, pretraining_tp=1, torch_dtype="float32"),
     "llama-5": llama(rope_parameters={"rope_theta": 500.0, "rope_type": "default"}, dtype="float32"),
