@@ -13,18 +13,9 @@ typedef struct slm_pass {
     int64_t wanted;     /* rows of logits: 0, 1 (the last) or all */
     float *logits;
     atomic_int *cancelled;
-    atomic_llong stop_at; /* barrier behind which all threads stop */
+    int64_t live_rows; /* of values now: all rows, behind SELECT those wanted */
+    int finished;
 } slm_pass;
-
-/* One thread's view of the pass. */
-typedef struct slm_worker {
-    slm_pass *pass;
-    int thread;
-    int64_t rows;    /* of values now: pass->rows, behind SELECT those wanted */
-    int64_t barriers; /* passed so far */
-    int after_wide;  /* others may still be at work on what this thread would read */
-    void *scratch;
-} slm_worker;
 
 /* Row i of a value. */
 static inline float *slm_row(const slm_pass *pass, int32_t value, int64_t i) {
@@ -37,10 +28,8 @@ static inline float *slm_angles(const slm_pass *pass, const slm_rope *rope, int6
     return pass->runner->angles + i * pass->runner->program.angle_floats + rope->offset;
 }
 
-/* The next piece of work of operation `op` among `count`, or -1. */
-static inline int64_t slm_take(slm_pass *pass, const slm_op *op, int64_t count) {
-    int64_t i = atomic_fetch_add_explicit(&pass->runner->next[op - pass->runner->program.ops], 1, memory_order_relaxed);
-    return i < count ? i : -1;
+static inline void *slm_scratch(const slm_pass *pass, int thread) {
+    return pass->runner->scratch + (size_t)thread * pass->runner->scratch_stride;
 }
 
 /* Operations on the rows i0..i1-1. */
@@ -51,8 +40,10 @@ void slm_pass_act_mul(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1);
 void slm_pass_pack(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1);
 void slm_pass_kv_store(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1);
 
-/* Wide operations: each thread takes pieces until none is left. */
-void slm_pass_linear(slm_worker *worker, const slm_op *op);
-void slm_pass_attend(slm_worker *worker, const slm_op *op);
+/* Wide operations: how many pieces there are, and one of them. */
+int64_t slm_pass_linear_pieces(const slm_pass *pass, const slm_op *op);
+void slm_pass_linear(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch);
+int64_t slm_pass_attend_pieces(const slm_pass *pass, const slm_op *op);
+void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch);
 
 #endif

@@ -17,15 +17,15 @@ typedef struct tile {
     float *q, *acc, *max, *sum;
 } tile;
 
-static tile open_tile(const slm_worker *w, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows) {
-    const slm_layer *a = w->pass->runner->program.layers + op->layer;
-    tile t = {w->pass, a, w->pass->kv->caches + op->layer, kv_head, a->n_heads / a->n_kv_heads, row, rows, w->scratch, 0, 0, 0};
+static tile open_tile(const slm_pass *pass, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows, float *scratch) {
+    const slm_layer *a = pass->runner->program.layers + op->layer;
+    tile t = {pass, a, pass->kv->caches + op->layer, kv_head, a->n_heads / a->n_kv_heads, row, rows, scratch, 0, 0, 0};
     int64_t states = t.heads * rows, width = t.heads * a->head_dim;
     t.acc = t.q + rows * width;
     t.max = t.acc + rows * width;
     t.sum = t.max + states;
     for (int64_t i = 0; i < rows; i++)
-        memcpy(t.q + i * width, slm_row(w->pass, op->in[0], row + i) + kv_head * width, (size_t)width * sizeof(float));
+        memcpy(t.q + i * width, slm_row(pass, op->in[0], row + i) + kv_head * width, (size_t)width * sizeof(float));
     memset(t.acc, 0, (size_t)(rows * width) * sizeof(float));
     for (int64_t i = 0; i < states; i++) t.max[i] = -INFINITY, t.sum[i] = 0;
     return t;
@@ -60,9 +60,9 @@ static void close_tile(const tile *t, const slm_op *op) {
     }
 }
 
-static void attend(const slm_worker *w, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows) {
-    tile t = open_tile(w, op, kv_head, row, rows);
-    int64_t position = w->pass->start + row;
+static void attend(const slm_pass *pass, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows, float *scratch) {
+    tile t = open_tile(pass, op, kv_head, row, rows, scratch);
+    int64_t position = pass->start + row;
     int64_t first = slm_round_up(oldest(&t, rows - 1), SLM_ATTEND_BLOCK);
     int64_t stop = (position + 1) / SLM_ATTEND_BLOCK * SLM_ATTEND_BLOCK;
     if (stop < first) stop = first = position + rows; /* no block is seen by all: everything row by row */
@@ -75,11 +75,14 @@ static void attend(const slm_worker *w, const slm_op *op, int64_t kv_head, int64
     close_tile(&t, op);
 }
 
-void slm_pass_attend(slm_worker *w, const slm_op *op) {
-    const slm_layer *a = w->pass->runner->program.layers + op->layer;
-    int64_t size = slm_attend_tile(a), tiles = (w->rows + size - 1) / size, i;
-    while ((i = slm_take(w->pass, op, tiles * a->n_kv_heads)) >= 0) {
-        int64_t row = (tiles - 1 - i / a->n_kv_heads) * size; /* the last rows see most: they come first */
-        attend(w, op, i % a->n_kv_heads, row, w->rows - row < size ? w->rows - row : size);
-    }
+int64_t slm_pass_attend_pieces(const slm_pass *pass, const slm_op *op) {
+    const slm_layer *a = pass->runner->program.layers + op->layer;
+    int64_t size = slm_attend_tile(a);
+    return (pass->live_rows + size - 1) / size * a->n_kv_heads;
+}
+
+void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch) {
+    const slm_layer *a = pass->runner->program.layers + op->layer;
+    int64_t size = slm_attend_tile(a), row = piece / a->n_kv_heads * size, rows = pass->live_rows - row;
+    attend(pass, op, piece % a->n_kv_heads, row, rows < size ? rows : size, scratch);
 }

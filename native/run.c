@@ -17,8 +17,10 @@ enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_k
     r->angles = rows_alloc(SLM_CHUNK, (size_t)program->angle_floats * sizeof *r->angles);
     r->packed = rows_alloc(SLM_CHUNK, program->packed_row_bytes);
     r->scratch = rows_alloc((size_t)threads, r->scratch_stride);
-    r->next = calloc((size_t)program->n_ops, sizeof *r->next);
-    int allocated = r->arena && r->angles && r->packed && r->scratch && r->next;
+    r->wide = calloc((size_t)program->n_ops, sizeof *r->wide);
+    int allocated = r->arena && r->angles && r->packed && r->scratch && r->wide;
+    for (int64_t i = 0; allocated && i < program->n_ops; i++)
+        if (slm_op_is_wide(program->ops + i)) r->wide[r->n_wide++] = i;
     enum slm_status status = allocated ? slm_pool_open(threads, &r->pool) : SLM_NO_MEMORY;
     if (status) r->program = (slm_program){0}; /* stays the caller's */
     else *program = (slm_program){0};
@@ -32,93 +34,73 @@ void slm_runner_close(slm_runner *r) {
     free(r->angles);
     free(r->packed);
     free(r->scratch);
-    free(r->next);
+    free(r->wide);
     slm_program_free(&r->program);
     *r = (slm_runner){0};
 }
 
-/* Waits for all threads; 0 where the pass is to end here. Thread 0 decides and names the barrier, so that all stop at the same. */
-static int barrier(slm_worker *w) {
-    slm_pass *pass = w->pass;
-    if (w->thread == 0 && atomic_load_explicit(pass->cancelled, memory_order_relaxed)) {
-        long long never = INT64_MAX;
-        atomic_compare_exchange_strong(&pass->stop_at, &never, w->barriers);
-    }
-    slm_pool_barrier(pass->runner->pool);
-    return atomic_load_explicit(&pass->stop_at, memory_order_relaxed) > w->barriers++;
+/* Rows of one piece of work: several pieces a thread, so that threads of unequal speed end together. */
+static int64_t rows_per_piece(const slm_pass *pass) { return 1 + (pass->live_rows - 1) / (pass->runner->threads * 4LL); }
+
+/* The operations on rows before wide operation i of the program, and the packing of its input. */
+static int64_t first_row_op(const slm_runner *r, int64_t i) { return i ? r->wide[i - 1] + 1 : 0; }
+
+static int is_packed(const slm_runner *r, const slm_op *op) {
+    return op->kind == SLM_LINEAR && r->kernels->pack[r->program.weights[op->weight[0]].matrix.format];
 }
 
-static int begin_rows(slm_worker *w) {
-    int need_barrier = w->after_wide; /* else this thread made the rows it reads, and no other touches them */
-    w->after_wide = 0;
-    return !need_barrier || barrier(w);
-}
-
-static int begin_wide(slm_worker *w) {
-    w->after_wide = 1;
-    return barrier(w);
-}
-
-/* This thread's share of the rows: i0 of thread t; t + 1 gives i1. */
-static int64_t first_row(const slm_worker *w, int thread) {
-    int64_t threads = w->pass->runner->threads;
-    return (w->rows * thread + threads - 1) / threads;
-}
-
-typedef void slm_rows_fn(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1);
-
-static int on_rows(slm_worker *w, const slm_op *op, slm_rows_fn *work) {
-    if (!begin_rows(w)) return 0;
-    work(w->pass, op, first_row(w, w->thread), first_row(w, w->thread + 1));
-    return 1;
-}
-
-static int run_linear(slm_worker *w, const slm_op *op) {
-    const slm_runner *r = w->pass->runner;
-    if (r->kernels->pack[r->program.weights[op->weight[0]].matrix.format] && !on_rows(w, op, slm_pass_pack)) return 0;
-    if (!begin_wide(w)) return 0;
-    slm_pass_linear(w, op);
-    return 1;
-}
-
-static int run_attend(slm_worker *w, const slm_op *op) {
-    if (!begin_wide(w)) return 0;
-    slm_pass_attend(w, op);
-    return 1;
-}
-
-/* Rows are dealt anew behind it, so it counts as wide. */
-static int run_select(slm_worker *w, const slm_op *op) {
-    slm_pass *pass = w->pass;
-    if (!pass->wanted || !begin_wide(w)) return 0;
-    size_t bytes = (size_t)pass->runner->program.values[op->in[0]].width * sizeof(float);
-    for (int64_t i = 0; w->thread == 0 && i < pass->wanted; i++)
-        memcpy(slm_row(pass, op->out[0], i), slm_row(pass, op->in[0], pass->rows - pass->wanted + i), bytes);
-    w->rows = pass->wanted;
-    return 1;
-}
-
-/* 0 where the pass ends, for every thread alike. */
-static int run_op(slm_worker *w, const slm_op *op) {
+static void run_row_op(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1) {
     switch (op->kind) {
-        case SLM_EMBED: return on_rows(w, op, slm_pass_embed);
-        case SLM_NORM: return on_rows(w, op, slm_pass_norm);
-        case SLM_ACT_MUL: return on_rows(w, op, slm_pass_act_mul);
-        case SLM_KV_STORE: return on_rows(w, op, slm_pass_kv_store);
-        case SLM_ATTEND: return run_attend(w, op);
-        case SLM_SELECT: return run_select(w, op);
-        default: return run_linear(w, op);
+        case SLM_EMBED: slm_pass_embed(pass, op, i0, i1); break;
+        case SLM_NORM: slm_pass_norm(pass, op, i0, i1); break;
+        case SLM_ACT_MUL: slm_pass_act_mul(pass, op, i0, i1); break;
+        default: slm_pass_kv_store(pass, op, i0, i1);
     }
 }
 
-static void run_pass(void *context, int thread) {
+static void run_rows(slm_pass *pass, int64_t i, int64_t piece) {
+    const slm_runner *r = pass->runner;
+    int64_t size = rows_per_piece(pass), i0 = piece * size, i1 = i0 + size < pass->live_rows ? i0 + size : pass->live_rows;
+    if (i == 0) slm_pass_angles(pass, i0, i1);
+    for (int64_t op = first_row_op(r, i); op < r->wide[i]; op++) run_row_op(pass, r->program.ops + op, i0, i1);
+    if (is_packed(r, r->program.ops + r->wide[i])) slm_pass_pack(pass, r->program.ops + r->wide[i], i0, i1);
+}
+
+/* Moves the rows wanted to the front; from here on they are all there is. */
+static void run_select(slm_pass *pass, const slm_op *op) {
+    size_t bytes = (size_t)pass->runner->program.values[op->in[0]].width * sizeof(float);
+    for (int64_t i = 0; i < pass->wanted; i++)
+        memcpy(slm_row(pass, op->out[0], i), slm_row(pass, op->in[0], pass->rows - pass->wanted + i), bytes);
+    pass->live_rows = pass->wanted;
+}
+
+static int64_t wide_pieces(slm_pass *pass, const slm_op *op) {
+    if (op->kind == SLM_LINEAR) return slm_pass_linear_pieces(pass, op);
+    if (op->kind == SLM_ATTEND) return slm_pass_attend_pieces(pass, op);
+    return 1;
+}
+
+/* Stage 2 i: the operations on rows before wide operation i; stage 2 i + 1: that operation. */
+static int64_t pieces(void *context, int64_t stage) {
     slm_pass *pass = context;
     const slm_runner *r = pass->runner;
-    slm_worker w = {.pass = pass, .thread = thread, .rows = pass->rows};
-    w.scratch = r->scratch + (size_t)thread * r->scratch_stride;
-    slm_pass_angles(pass, first_row(&w, thread), first_row(&w, thread + 1));
-    for (int64_t i = 0; i < r->program.n_ops; i++)
-        if (!run_op(&w, r->program.ops + i)) return;
+    int64_t i = stage / 2;
+    const slm_op *op = r->program.ops + r->wide[i < r->n_wide ? i : 0];
+    pass->finished = i == r->n_wide || (op->kind == SLM_SELECT && !pass->wanted);
+    if (pass->finished) return SLM_END;
+    if (stage % 2) return wide_pieces(pass, op);
+    if (atomic_load_explicit(pass->cancelled, memory_order_relaxed)) return SLM_END;
+    if (first_row_op(r, i) == r->wide[i] && !is_packed(r, op)) return 0;
+    return (pass->live_rows + rows_per_piece(pass) - 1) / rows_per_piece(pass);
+}
+
+static void work(void *context, int64_t stage, int64_t piece, int thread) {
+    slm_pass *pass = context;
+    const slm_op *op = pass->runner->program.ops + pass->runner->wide[stage / 2];
+    if (stage % 2 == 0) run_rows(pass, stage / 2, piece);
+    else if (op->kind == SLM_LINEAR) slm_pass_linear(pass, op, piece, slm_scratch(pass, thread));
+    else if (op->kind == SLM_ATTEND) slm_pass_attend(pass, op, piece, slm_scratch(pass, thread));
+    else run_select(pass, op);
 }
 
 static enum slm_status prepare(const slm_runner *r, slm_kv *kv, const int32_t *ids, int64_t n) {
@@ -133,16 +115,17 @@ enum slm_status slm_runner_run(slm_runner *r, slm_kv *kv, const int32_t *ids, in
                                atomic_int *cancelled) {
     enum slm_status status = prepare(r, kv, ids, n);
     if (status) return status;
-    slm_pass pass = {.runner = r, .kv = kv, .logits = logits, .cancelled = cancelled, .stop_at = INT64_MAX};
+    slm_pass pass = {.runner = r, .kv = kv, .logits = logits, .cancelled = cancelled};
+    slm_job job = {&pass, pieces, work};
     for (int64_t done = 0; done < n; done += pass.rows) {
         pass.ids = ids + done;
         pass.start = kv->length + done;
         pass.rows = n - done < SLM_CHUNK ? n - done : SLM_CHUNK;
         pass.wanted = all_rows ? pass.rows : done + pass.rows == n;
         if (pass.start + pass.rows > kv->high) kv->high = pass.start + pass.rows;
-        memset(r->next, 0, (size_t)r->program.n_ops * sizeof *r->next);
-        slm_pool_run(r->pool, run_pass, &pass);
-        if (atomic_load(&pass.stop_at) != INT64_MAX) return SLM_CANCELLED;
+        pass.live_rows = pass.rows;
+        slm_pool_run(r->pool, &job);
+        if (!pass.finished) return SLM_CANCELLED;
         if (all_rows) pass.logits += pass.rows * r->program.vocab;
     }
     kv->length += n;

@@ -1,4 +1,4 @@
-/* Executes a program: chunk by chunk, all threads in lock-step through its operations. */
+/* Executes a program chunk by chunk. */
 #ifndef SLM_RUN_H
 #define SLM_RUN_H
 
@@ -17,7 +17,8 @@ typedef struct slm_runner {
     unsigned char *packed;  /* (SLM_CHUNK, packed_row_bytes): the input of the LINEAR under way */
     unsigned char *scratch; /* (threads, scratch_stride) */
     size_t scratch_stride;
-    atomic_llong *next; /* per operation: the next piece of work that nobody has taken */
+    int64_t *wide; /* indices of the wide operations, in order */
+    int64_t n_wide;
 } slm_runner;
 
 /* Takes over a checked program, which is emptied on success. Rows are allocated here, so that running allocates only cache blocks. */

@@ -49,7 +49,7 @@ def assert_close(found: Array, expected: Array, tolerance: float) -> None:
 def test_every_op_has_ref_first() -> None:
     rows = [(op, isa) for op, _, isa, _ in _native.kernel_rows()]
     for op in OPS:
-        assert [isa for name, isa in rows if name == op][0] == "ref"
+        assert next(isa for name, isa in rows if name == op) == "ref"
 
 
 def inputs(n: int) -> dict[str, Array]:
