@@ -11,8 +11,8 @@
  * shorter than anything a user or a battery notices. */
 #define SPINS 2000
 
-/* What can be taken now, in one word so that a late thread cannot take from a stage that is over: serial number of the stage (upper
- * half), and pieces left or IDLE, to which CLOSED may be added (lower half). */
+/* What can be taken now, in one word so that a late thread cannot take from a stage that is over: serial number of the
+ * stage (upper half), and pieces left or IDLE, to which CLOSED may be added (lower half). */
 typedef atomic_uint_fast64_t ticket;
 #define IDLE ((int64_t)1 << 31)
 #define CLOSED ((int64_t)1 << 30)
@@ -60,8 +60,8 @@ static void await_stage(slm_pool *pool, uint64_t seen) {
     pthread_mutex_unlock(&pool->mutex);
 }
 
-/* Opens a stage of n pieces, or none (IDLE). A sleeper announces itself before its last look at the
- * ticket, and we look for sleepers after changing it: with both sequentially consistent, one of the two sees the other. */
+/* Opens a stage of n pieces, or none (IDLE). A sleeper announces itself before its last look at the ticket, and we look for
+ * sleepers after changing it: with both sequentially consistent, one of the two sees the other. */
 static void open_stage(slm_pool *pool, int64_t n) {
     atomic_store_explicit(&pool->unfinished, n, memory_order_relaxed); /* published by the ticket */
     atomic_store(&pool->open, ((serial(atomic_load(&pool->open)) + 1) << 32) | (uint64_t)n);
@@ -90,7 +90,7 @@ static void advance(slm_pool *pool, int thread) {
 static uint64_t help(slm_pool *pool, int thread) {
     uint64_t open = atomic_load_explicit(&pool->open, memory_order_acquire);
     while ((uint32_t)open && !(open & IDLE)) {
-        if (!atomic_compare_exchange_weak_explicit(&pool->open, &open, open - 1, memory_order_acq_rel, memory_order_acquire)) continue;
+        if (!atomic_compare_exchange_weak(&pool->open, &open, open - 1)) continue;
         pool->job->work(pool->job->context, pool->stage, (int64_t)(uint32_t)open - 1, thread);
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel) == 1) advance(pool, thread);
         open = atomic_load_explicit(&pool->open, memory_order_acquire);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +129,7 @@ def usable_cpus() -> int:
 def _cgroup_cpus() -> int:
     """CPUs that the control group's quota allows (Linux, cgroup v2), rounded up."""
     try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return MAX_THREADS if quota == "max" else -(-int(quota) // int(period))
     except (OSError, ValueError, ZeroDivisionError):
         return MAX_THREADS
