@@ -8,7 +8,7 @@
 
 #include "kernels.h"
 
-enum { SLM_LANES = 8, SLM_MAX_GROUP = 128, SLM_SEARCH = 8 };
+enum { SLM_LANES = 8, SLM_MAX_GROUP = 128, SLM_SEARCH = 8, SLM_CANDIDATES = 2 * SLM_SEARCH + 1 };
 
 /* Below these an inverse would overflow; the group is stored as zeros. */
 #define SLM_TINY_SCALE 0x1p-126f
@@ -25,22 +25,26 @@ static inline float slm_peak(const float *w, int group) {
     return 0;
 }
 
-/* Best candidate so far of a group's search. */
-typedef struct slm_q4_best {
-    float gain, step, scale;
-} slm_q4_best;
+/* The candidates of a group's search: sums of w * q and of q * q. */
+typedef struct slm_q4_search {
+    float wq[SLM_CANDIDATES], qq[SLM_CANDIDATES];
+} slm_q4_search;
 
-/* Candidate c = 0..2 * SLM_SEARCH as a step. */
-static inline float slm_q4_step(float peak, int c) {
-    float inverse = fabsf(peak) >= SLM_TINY_PEAK ? -8.0f / peak : 0.0f;
-    return inverse * (float)(1 + 0.0125 * (c - SLM_SEARCH));
-}
+/* Maps the group's peak to -8. */
+static inline float slm_q4_inverse(float peak) { return fabsf(peak) >= SLM_TINY_PEAK ? -8.0f / peak : 0.0f; }
 
-/* wq, qq: sums of w * q and q * q at the step. */
-static inline void slm_q4_consider(slm_q4_best *best, float step, float wq, float qq) {
-    qq = qq > 1.0f ? qq : 1.0f;
-    float gain = wq * wq / qq;
-    if (gain > best->gain) *best = (slm_q4_best){gain, step, wq / qq};
+/* Step of candidate c = 0..SLM_CANDIDATES-1. */
+static inline float slm_q4_step(float inverse, int c) { return inverse * (float)(1 + 0.0125 * (c - SLM_SEARCH)); }
+
+/* The candidate that explains most of the group, the first on a tie, and its best scale. */
+static inline int slm_q4_choose(slm_q4_search *s, float *scale) {
+    float gain[SLM_CANDIDATES];
+    int best = 0;
+    for (int c = 0; c < SLM_CANDIDATES; c++) s->qq[c] = s->qq[c] > 1.0f ? s->qq[c] : 1.0f;
+    for (int c = 0; c < SLM_CANDIDATES; c++) gain[c] = s->wq[c] * s->wq[c] / s->qq[c];
+    for (int c = 1; c < SLM_CANDIDATES; c++) best = gain[c] > gain[best] ? c : best;
+    *scale = s->wq[best] / s->qq[best];
+    return best;
 }
 
 typedef void slm_quantize_group_fn(const float *w, int group, uint8_t *data, float *scale);
@@ -52,9 +56,13 @@ static inline void slm_quantize_rows(slm_quantize_group_fn *quantize, const floa
     for (int64_t j = 0; j < n; j++, rows += k)
         for (int64_t g = 0; g < groups; g++, data += group_bytes, scales++) {
             const float *w = rows + g * group;
-            float padded[SLM_MAX_GROUP] = {0};
-            if (g == whole) w = memcpy(padded, w, (size_t)(k - g * group) * sizeof *w);
-            quantize(w, group, data, scales);
+            if (g < whole) {
+                quantize(w, group, data, scales);
+            } else {
+                float padded[SLM_MAX_GROUP] = {0};
+                memcpy(padded, w, (size_t)(k - g * group) * sizeof *w);
+                quantize(padded, group, data, scales);
+            }
         }
 }
 
