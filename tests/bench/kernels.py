@@ -2,8 +2,8 @@
 
     python tests/bench/kernels.py [--op linear] [--format q4] [--isa avx2] [--shape 8192x2048]
 
-With one row, weights are rotated through more copies than most caches hold, so GB/s is memory's. Times are
-CPU time of the thread, the best of several runs. embed is called row by row: it shows mostly the cost of a call.
+With one row, weights are rotated through more copies than most caches hold, so GB/s is memory's. Times
+are CPU time of the thread, the best of several. embed is called row by row: mostly the cost of a call.
 """
 
 from __future__ import annotations
