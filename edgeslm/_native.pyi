@@ -40,7 +40,7 @@ def embed(
     out: F32Array,
 ) -> None: ...
 def quantize(
-    format: str, rows: F32Array, group: int
+    format: str, isa: str | None, rows: F32Array, group: int
 ) -> tuple[npt.NDArray[np.uint8], F32Array]: ...
 def norm(
     isa: str, x: F32Array, weight: F32Array, eps: float, out: F32Array, accumulate: bool = False
