@@ -51,13 +51,13 @@ typedef void slm_pack_fn(const float *x, int64_t k, int32_t group, void *out);
 /* Scratch of one thread for any linear kernel: a panel of weight rows as a kernel unpacks it. */
 static inline size_t slm_linear_scratch(const slm_matrix *w) {
     if (w->format == SLM_F32) return 0;
-    if (w->format == SLM_F16) return (size_t)(w->k + 15) / 16 * 16 * 8 * sizeof(float);
+    if (w->format == SLM_F16) return (size_t)(w->k + 15) / 16 * 16 * sizeof(float) * SLM_LINEAR_STEP;
     int64_t groups = slm_groups(w->k, w->group);
     return (size_t)(groups * w->group + groups * (int64_t)sizeof(float)) * SLM_LINEAR_STEP;
 }
 
 /* y[i][j] = bias[j] + sum_k w[j][k] x[i][k] for i in 0..m-1, j in n0..n1-1; with accumulate, added to y. x: packed rows, x_stride
- * bytes apart, 64-byte aligned (f32, f16: 4-byte); y: row stride in floats; bias may be NULL (indexed by j); scratch:
+ * bytes apart, 64-byte aligned (f32, f16: at least 4-byte, faster with 64); y: row stride in floats; bias may be NULL (indexed by j); scratch:
  * slm_linear_scratch bytes, private to the thread, 64-byte aligned. */
 typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                            int64_t y_stride, const float *bias, int accumulate, void *scratch);
