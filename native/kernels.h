@@ -74,9 +74,13 @@ typedef void slm_act_mul_fn(float *gate, const float *up, int64_t n, int act);
 /* Half-split rotation of one head in place: pairs (x[i], x[i + half]) by cos[i], sin[i]. */
 typedef void slm_rope_fn(float *x, const float *cosine, const float *sine, int64_t half);
 
+/* Cache rows that attention weighs at once. */
+#define SLM_ATTEND_BLOCK 32
+
 /* Attention of n_q query heads (q: n_q * d, already scaled) that share one KV head, over `count` cache rows of d float32 values,
  * kv_stride elements apart: an online-softmax step. State per head: max, sum, acc[d], updated in place, so that a cache may be
- * visited run by run. softcap 0: none. The caller starts with max = -INFINITY, sum = 0, acc = 0 and ends with acc / sum. */
+ * visited run by run. softcap 0: none. The caller starts with max = -INFINITY, sum = 0, acc = 0 and ends with acc / sum.
+ * A head's result is the same bits whichever heads share its call, and however the rows are cut at multiples of SLM_ATTEND_BLOCK. */
 typedef void slm_attend_fn(const float *q, int64_t n_q, int64_t d, const float *keys, const float *values, int64_t kv_stride,
                            int64_t count, float softcap, float *max, float *sum, float *acc);
 
