@@ -182,6 +182,9 @@ def test_llama3_original_context_defaults_to_the_context() -> None:
     absent = read(llama(rope_scaling={"rope_type": "llama3", **scaling}))
     stated = {"rope_type": "llama3", **scaling, "original_max_position_embeddings": 128}
     assert absent.ropes == read(llama(rope_scaling=stated)).ropes
+    other = {**stated, "original_max_position_embeddings": 32}
+    outer = read(llama(rope_scaling=other, original_max_position_embeddings=128))  # the outer one wins
+    assert outer.ropes == absent.ropes != read(llama(rope_scaling=other)).ropes
 
 
 @pytest.mark.parametrize("key", ["clip_qkv", "logits_scaling", "sliding_window", "attn_logit_softcapping"])
@@ -204,7 +207,11 @@ def test_unknown_keys_are_refused_by_name(key: str) -> None:
             ["rope_parameters", "beta"],
         ),
         (llama(rope_parameters={"full_attention": {"rope_type": "default"}}), ["full_attention"]),
-        (llama(partial_rotary_factor=0.5), ["partial_rotary_factor"]),
+        (llama(partial_rotary_factor=0.5), ["config.json: partial_rotary_factor", "0.5"]),
+        (
+            llama(rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.5}),
+            ["config.json: rope_parameters: partial_rotary_factor"],
+        ),
         (llama(rope_interleaved=True), ["rope_interleaved"]),
         (llama(quantization_config={"bits": 4}), ["quantization_config", "original"]),
         (qwen2(layer_types=["full_attention", "linear_attention", "full_attention"]), ["layer_types"]),
