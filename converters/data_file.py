@@ -1,7 +1,7 @@
-"""``model.onnx.data``: planned first, then written in row blocks, so that memory stays bounded whatever the model's size.
+"""``model.onnx.data``: planned first, then written in row blocks, so that memory stays bounded.
 
-Every part of every tensor starts at a multiple of 64 bytes (a cache line), in decoder order; constants of the graph (rope
-tables) follow. Gaps are zero.
+Every part of every tensor starts at a multiple of 64 bytes (a cache line), in decoder order; constants of the
+graph (rope tables) follow. Gaps are zero.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from edgeslm.bundle import Bundle
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import stage
 from edgeslm.converters.to_onnx import write_target
-
-from edgeslm.bundle import Bundle
 from edgeslm.manifest import Manifest
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, tensor_shapes
+from edgeslm.weights import WeightSource
 
 F32Array = npt.NDArray[np.float32]
 
@@ -44,8 +45,9 @@ def make_rope(width: int, **changes: Any) -> Rope:
 
 def make_spec(
     *, hidden: int = 64, heads: int = 4, kv_heads: int = 2, head_dim: int = 16, rotary: int = 0, inner: int = 96,
-    vocab: int = 130, context: int = 64, layers: int = 2, mlp_bias: bool = False, act: str = "silu", norm_out: bool = False,
-    rope: Rope | None = None, tied: bool = True, attention: dict[str, Any] | None = None, **changes: Any,
+    vocab: int = 130, context: int = 64, layers: int = 2, mlp_bias: bool = False, act: str = "silu",
+    norm_out: bool = False, rope: Rope | None = None, tied: bool = True,
+    attention: dict[str, Any] | None = None, **changes: Any,
 ) -> DecoderSpec:  # fmt: skip
     """A small decoder; ``attention`` holds further fields of its mixer, ``changes`` of the spec."""
     values = {"scale": head_dim**-0.5, "rope": 0, **(attention or {})}
@@ -55,7 +57,7 @@ def make_spec(
 
 
 def make_weights(spec: DecoderSpec, seed: int = 0) -> ArraySource:
-    """Norms around 1, biases not 0, matrices of a gain that peaks the attention. They follow from name and shape alone."""
+    """Norms around 1, biases not 0, matrices that peak the attention; they follow from names and shapes alone."""
     arrays = {}
     for name, shape in tensor_shapes(spec).items():
         x = np.random.default_rng([seed, *name.encode()]).standard_normal(shape)
@@ -73,9 +75,9 @@ def make_ids(spec: DecoderSpec, count: int, seed: int = 1) -> npt.NDArray[np.int
     return np.random.default_rng(seed).integers(0, spec.vocab_size, count)
 
 
-def write_bundle(folder: Path, spec: DecoderSpec, weights: ArraySource, options: Options) -> Bundle:
-    """A bundle with the target "onnx", and no tokenizer."""
-    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config={"eos_token_id": []})
+def write_bundle(folder: Path, spec: DecoderSpec, weights: WeightSource, options: Options) -> Bundle:
+    """A bundle with the target "onnx", and no tokenizer; the last id ends a text."""
+    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config={"eos_token_id": spec.vocab_size - 1})
     with stage(folder, None) as staging:
         target = write_target(source, options, staging, lambda what, done, total: None)
         staging.commit(Manifest(spec, dict(staging.files), {"onnx": target}))

@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgeslm.converters.policy import Options
-from edgeslm.converters.data_file import ALIGNMENT, DataPlan, plan_data, write_data
-from edgeslm.converters.to_onnx import build_graph, graph_constants
 from tiny_decoders import (
     ArraySource,
     make_ids,
@@ -29,6 +26,9 @@ from tiny_decoders import (
 
 from edgeslm.bundle import Bundle
 from edgeslm.bundle_weights import BundleWeights
+from edgeslm.converters.data_file import ALIGNMENT, DataPlan, plan_data, write_data
+from edgeslm.converters.policy import Options
+from edgeslm.converters.to_onnx import build_graph, graph_constants
 from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
 from edgeslm.engines.reference import ReferenceEngine
 from edgeslm.errors import CheckpointError, MissingExtraError
@@ -132,7 +132,7 @@ MUTATIONS: dict[tuple[type, str], Callable[[DecoderSpec], DecoderSpec]] = {
     (DecoderSpec, "hidden"): lambda s: dataclasses.replace(s, hidden=72),
     (DecoderSpec, "norm_eps"): lambda s: dataclasses.replace(s, norm_eps=0.2),
     (DecoderSpec, "context_length"): lambda s: dataclasses.replace(s, context_length=40),
-    (DecoderSpec, "blocks"): lambda s: dataclasses.replace(s, blocks=(*s.blocks, PLAIN), layout=(0, 1), residual_scale=1.0),
+    (DecoderSpec, "blocks"): lambda s: dataclasses.replace(s, blocks=(*s.blocks, PLAIN), layout=(0, 1)),
     (DecoderSpec, "layout"): lambda s: dataclasses.replace(s, layout=(0,)),
     (DecoderSpec, "ropes"): lambda s: dataclasses.replace(s, ropes=(make_rope(8),)),
     (DecoderSpec, "tied"): lambda s: dataclasses.replace(s, tied=False),
@@ -263,7 +263,7 @@ def test_a_source_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 def test_an_error_of_the_source_comes_through(tmp_path: Path) -> None:
     class Broken(ArraySource):
-        def rows(self, name: str, start: int, stop: int) -> Any:  # noqa: ANN401
+        def rows(self, name: str, start: int, stop: int) -> Any:
             if name == "layers.1.attn.o":
                 raise CheckpointError("layers.1.attn.o: holds NaN")
             return super().rows(name, start, stop)
