@@ -13,7 +13,7 @@ from edgeslm.cli.output import VERIFICATION_COLUMNS, print_json, print_table, pr
 VERIFY_FAILED = 3
 
 
-@click.command()
+@click.command(short_help="Convert a checkpoint into a bundle, and verify it.")
 @click.argument("source", metavar="SRC")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--to", type=separated(str), metavar="TARGETS", default="onnx", show_default=True, help="Targets.")

@@ -15,7 +15,7 @@ from edgeslm.cli.output import print_json
 MAX_SEED = 2**64 - 1
 
 
-@click.command()
+@click.command(short_help="Complete a prompt.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt")
 @click.option("--max-new-tokens", "--max-tokens", type=click.IntRange(min=1), help="At most so many; default: 256.")
