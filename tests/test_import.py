@@ -34,6 +34,12 @@ def test_the_bare_import_does_not_even_load_numpy() -> None:
     assert "numpy" not in loaded_by("import edgeslm")
 
 
+def test_the_library_prints_nothing() -> None:
+    code = "import edgeslm, logging; logging.getLogger('edgeslm.part').error('unseen')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
 def test_every_export_is_there() -> None:
     for name in edgeslm.__all__:
         assert getattr(edgeslm, name) is not None

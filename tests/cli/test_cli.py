@@ -243,6 +243,26 @@ def test_convert_and_run(edgeslm: Edgeslm, tmp_path: Path) -> None:
     assert edgeslm("inspect", tmp_path / "b", "--json").json["model"]["context_length"] == 128
 
 
+def test_a_conversion_that_differs_too_much_is_code_3(
+    in_process: Edgeslm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeslm.cli.demo import MODEL
+    from edgeslm.converters import verify
+
+    monkeypatch.setitem(verify.LIMITS, "int8", {"kl": 0.0})
+    done = in_process("convert", MODEL, tmp_path / "b", "--json")
+    assert done.code == 3 and done.json["verification"]["passed"] is False
+
+
+def test_warnings_go_to_stderr(edgeslm: Edgeslm, bundle: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(bundle, tmp_path / "b")
+    (changed / "generation_config.json").write_text('{"eos_token_id": 2, "repetition_penalty": 1.3}')
+    list_anew(changed, "generation_config.json")
+    done = edgeslm("run", changed, PROMPT, *ENGINE, "--json")
+    assert done.json["text"] == ANSWER
+    assert done.err == "edgeslm: generation_config.json: repetition_penalty 1.3 is not applied\n"
+
+
 def test_demo(edgeslm: Edgeslm, tmp_path: Path) -> None:
     found = edgeslm("demo", "--out", tmp_path / "b", "--json").json
     assert found["verification"]["passed"] and found["engine"] == "native"
