@@ -28,6 +28,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef void slm_rope_fn(float *, const float *, const float *, int64_t)
     ctypedef void slm_attend_fn(const float *, int64_t, int64_t, const float *, const float *, int64_t, int64_t, float, float *,
                                 float *, float *)
+    ctypedef void slm_quantize_fn(const float *, int64_t, int64_t, int32_t, uint8_t *, float *)
     ctypedef struct slm_kernels:
         slm_pack_fn *pack[4]
         slm_linear_fn *linear[4]
@@ -36,6 +37,7 @@ cdef extern from "kernels.h" nogil:
         slm_act_mul_fn *act_mul
         slm_rope_fn *rope
         slm_attend_fn *attend
+        slm_quantize_fn *quantize[4]
     size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group)
     size_t slm_linear_scratch(const slm_matrix *w)
 
@@ -51,10 +53,6 @@ cdef extern from "dispatch.h" nogil:
     slm_isa_status slm_isa_active(int *isa)
     void slm_kernels_fill(int isa, slm_kernels *table)
     const slm_kernels *slm_kernels_get()
-
-cdef extern from "quantize.h" nogil:
-    void slm_quantize_q8(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales)
-    void slm_quantize_q4(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales)
 
 cdef dict _FORMATS = {"f32": SLM_F32, "f16": SLM_F16, "q8": SLM_Q8, "q4": SLM_Q4}
 cdef dict _GROUP_SIZES = {"f32": [0], "f16": [0], "q8": [32, 64, 128], "q4": [32, 64, 128]}
@@ -201,10 +199,11 @@ def embed(str format, str isa, const uint8_t[::1] data not None, const float[::1
     table.embed[w.format](&w, row, scale, &out[0])
 
 
-def quantize(str format, const float[:, ::1] rows not None, int group):
-    """Rows (n, k) float32 → (data, scales) of the format "q8" or "q4", exactly as edgeslm.formats encodes them. Releases the GIL."""
+def quantize(str format, str isa, const float[:, ::1] rows not None, int group):
+    """Rows (n, k) float32, finite → (data, scales) of the format, exactly as edgeslm.formats encodes them. Releases the GIL."""
+    cdef slm_kernels table = _table(isa)
     cdef int f = _format(format, group)
-    _check(f in (SLM_Q8, SLM_Q4), f"format {format!r} is not quantised")
+    _check(table.quantize[f] != NULL, f"format {format!r} is not quantised")
     cdef int64_t n = rows.shape[0], k = rows.shape[1]
     _check(n > 0 and k > 0, f"rows are ({n}, {k}), expected positive sizes")
     groups = -(-k // group)
@@ -213,8 +212,5 @@ def quantize(str format, const float[:, ::1] rows not None, int group):
     cdef uint8_t[:, :, ::1] data_view = data
     cdef float[:, ::1] scales_view = scales
     with nogil:
-        if f == SLM_Q8:
-            slm_quantize_q8(&rows[0, 0], n, k, group, &data_view[0, 0, 0], &scales_view[0, 0])
-        else:
-            slm_quantize_q4(&rows[0, 0], n, k, group, &data_view[0, 0, 0], &scales_view[0, 0])
+        table.quantize[f](&rows[0, 0], n, k, group, &data_view[0, 0, 0], &scales_view[0, 0])
     return data, scales

@@ -65,6 +65,9 @@ typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const vo
 /* Row `row` of w as float32, times scale, into out (k). */
 typedef void slm_embed_fn(const slm_matrix *w, int64_t row, float scale, float *out);
 
+/* float32 rows (n, k), finite, to a weight's data and scales (sizes: slm_matrix). Every ISA gives the same bits. */
+typedef void slm_quantize_fn(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales);
+
 /* out = x / sqrt(mean(x^2) + eps) * weight over n values; out may be x. With accumulate, added to out. */
 typedef void slm_norm_fn(const float *x, const float *weight, float eps, int64_t n, float *out, int accumulate);
 
@@ -88,6 +91,7 @@ typedef struct slm_kernels {
     slm_pack_fn *pack[SLM_FORMAT_COUNT];     /* NULL for f32 and f16: rows are used as they are */
     slm_linear_fn *linear[SLM_FORMAT_COUNT];
     slm_embed_fn *embed[SLM_FORMAT_COUNT];
+    slm_quantize_fn *quantize[SLM_FORMAT_COUNT]; /* NULL for f32 and f16 */
     slm_norm_fn *norm;
     slm_act_mul_fn *act_mul;
     slm_rope_fn *rope;

@@ -1,12 +1,69 @@
-/* Quantisers of the blockwise formats, as edgeslm/formats/blockwise.py defines them; their results are the same bits. */
+/* What the quantisers of the blockwise formats share. Definition: edgeslm/formats/blockwise.py; results are the same bits. Sums run in
+ * eight lanes and are added in the order of NumPy's pairwise summation, so that a tie between candidates falls the same way. */
 #ifndef SLM_QUANTIZE_H
 #define SLM_QUANTIZE_H
 
-#include <stdint.h>
+#include <math.h>
+#include <string.h>
 
-/* rows (n, k) float32, finite; data (n, groups, group) for q8, (n, groups, group / 2) for q4; scales (n, groups);
- * groups = ceil(k / group), group 32, 64 or 128. */
-void slm_quantize_q8(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales);
-void slm_quantize_q4(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales);
+#include "kernels.h"
+
+enum { SLM_LANES = 8, SLM_MAX_GROUP = 128, SLM_SEARCH = 8, SLM_CANDIDATES = 2 * SLM_SEARCH + 1 };
+
+/* Below these an inverse would overflow; the group is stored as zeros. */
+#define SLM_TINY_SCALE 0x1p-126f
+#define SLM_TINY_PEAK 1e-36f
+
+/* The value of largest magnitude, the first on a tie. */
+static inline float slm_peak(const float *w, int group) {
+    float lanes[SLM_LANES] = {0}, magnitude = 0;
+    for (int i = 0; i < group; i += SLM_LANES)
+        for (int l = 0; l < SLM_LANES; l++) lanes[l] = fabsf(w[i + l]) > lanes[l] ? fabsf(w[i + l]) : lanes[l];
+    for (int l = 0; l < SLM_LANES; l++) magnitude = lanes[l] > magnitude ? lanes[l] : magnitude;
+    for (int i = 0; i < group; i++)
+        if (fabsf(w[i]) == magnitude) return w[i];
+    return 0;
+}
+
+/* The candidates of a group's search: sums of w * q and of q * q. */
+typedef struct slm_q4_search {
+    float wq[SLM_CANDIDATES], qq[SLM_CANDIDATES];
+} slm_q4_search;
+
+/* Maps the group's peak to -8. */
+static inline float slm_q4_inverse(float peak) { return fabsf(peak) >= SLM_TINY_PEAK ? -8.0f / peak : 0.0f; }
+
+/* Step of candidate c = 0..SLM_CANDIDATES-1. */
+static inline float slm_q4_step(float inverse, int c) { return inverse * (float)(1 + 0.0125 * (c - SLM_SEARCH)); }
+
+/* The candidate that explains most of the group, the first on a tie, and its best scale. */
+static inline int slm_q4_choose(slm_q4_search *s, float *scale) {
+    float gain[SLM_CANDIDATES];
+    int best = 0;
+    for (int c = 0; c < SLM_CANDIDATES; c++) s->qq[c] = s->qq[c] > 1.0f ? s->qq[c] : 1.0f;
+    for (int c = 0; c < SLM_CANDIDATES; c++) gain[c] = s->wq[c] * s->wq[c] / s->qq[c];
+    for (int c = 1; c < SLM_CANDIDATES; c++) best = gain[c] > gain[best] ? c : best;
+    *scale = s->wq[best] / s->qq[best];
+    return best;
+}
+
+typedef void slm_quantize_group_fn(const float *w, int group, uint8_t *data, float *scale);
+
+/* Calls `quantize` for each group; the last one of a row is padded with zeros. */
+static inline void slm_quantize_rows(slm_quantize_group_fn *quantize, const float *rows, int64_t n, int64_t k, int32_t group,
+                                     int64_t group_bytes, uint8_t *data, float *scales) {
+    int64_t groups = slm_groups(k, group), whole = k / group;
+    for (int64_t j = 0; j < n; j++, rows += k)
+        for (int64_t g = 0; g < groups; g++, data += group_bytes, scales++) {
+            const float *w = rows + g * group;
+            if (g < whole) {
+                quantize(w, group, data, scales);
+            } else {
+                float padded[SLM_MAX_GROUP] = {0};
+                memcpy(padded, w, (size_t)(k - g * group) * sizeof *w);
+                quantize(padded, group, data, scales);
+            }
+        }
+}
 
 #endif

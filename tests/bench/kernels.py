@@ -1,0 +1,108 @@
+"""Speed of every kernel of the manifest that this CPU runs, on one thread.
+
+    python tests/bench/kernels.py [--op linear] [--format q4] [--isa avx2] [--shape 8192x2048]
+
+Weights of decode (few rows) are rotated through more copies than caches hold, so GB/s is memory's. Times are of the thread's own CPU
+time, the best of several runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgeslm import _native
+from edgeslm.formats import FORMATS
+
+ROWS = (1, 4, 8, 64, 256)
+REPEATS = 7
+ROTATE_BYTES = 256 << 20
+
+
+def best_time(run: Callable[[], int]) -> float:
+    """Seconds per unit of work; run() does some and says how many."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.thread_time()
+        units = run()
+        times.append((time.thread_time() - start) / units)
+    return min(times)
+
+
+def aligned(values: Any) -> Any:
+    raw = np.empty(values.nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    out = raw[start : start + values.nbytes]
+    out[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return out
+
+
+def bench_linear(format: str, isa: str, group: int, n: int, k: int) -> None:
+    weights = np.random.default_rng(0).standard_normal((n, k)).astype(np.float32)
+    parts = FORMATS[format].encode(weights, group)
+    data = aligned(parts["data"])
+    scales = aligned(parts["scales"]).view(np.float32) if group else None
+    size = data.nbytes + (scales.nbytes if scales is not None else 0)
+    copies = [data] + [aligned(data) for _ in range(ROTATE_BYTES // data.nbytes)]
+    for m in ROWS:
+        x = _native.pack(format, isa, np.ones((m, k), np.float32), group)
+        x = aligned(x).reshape(x.shape)
+        y = np.empty((m, n), np.float32)
+        used = copies if m == 1 else copies[:1]
+
+        def run(used: Any = used, x: Any = x, y: Any = y) -> int:
+            for copy in used:
+                _native.linear(format, isa, copy, scales, n, k, group, x, y, 0, n)
+            return len(used)
+
+        seconds = best_time(run)
+        line = f"linear {format:3} {group:3} {isa:6} n={n} k={k} m={m:<3} {m * n * k / seconds / 1e9:7.1f} GMAC/s"
+        print(line + (f" {size / seconds / 1e9:6.1f} GB/s" if m == 1 else ""), flush=True)
+
+
+def bench_simple(op: str, format: str, isa: str, group: int, n: int, k: int) -> None:
+    """Ops whose work is counted in float32 values."""
+    values = np.random.default_rng(0).standard_normal((min(n, 1024), k)).astype(np.float32)
+    if op == "pack":
+        seconds = best_time(lambda: _native.pack(format, isa, values, group).size // values.size or 1)
+    elif op == "quantize":
+        seconds = best_time(lambda: len([_native.quantize(format, isa, values, group)]))
+    else:
+        parts = FORMATS[format].encode(values, group)
+        data = aligned(parts["data"])
+        scales = aligned(parts["scales"]).view(np.float32) if group else None
+        out = np.empty(k, np.float32)
+
+        def run() -> int:
+            for row in range(len(values)):
+                _native.embed(format, isa, data, scales, *values.shape, group, row, 1.0, out)
+            return 1
+
+        seconds = best_time(run)
+    rate = values.size / seconds / 1e6
+    print(f"{op} {format:3} {group:3} {isa:6} {values.shape[0]}x{k} {rate:9.0f} M values/s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("op", "format", "isa"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--shape", default="8192x2048", help="n x k")
+    args = parser.parse_args()
+    n, k = map(int, args.shape.split("x"))
+    for op, format, isa, runnable in _native.kernel_rows():
+        wanted = {"op": op, "format": format, "isa": isa}
+        if not runnable or any(getattr(args, key) not in (None, value) for key, value in wanted.items()):
+            continue
+        if op in ("linear", "pack", "embed", "quantize"):
+            for group in (32, 128) if FORMATS[format].grouped else (0,):
+                bench = bench_linear if op == "linear" else bench_simple
+                bench(*(() if op == "linear" else (op,)), format, isa, group, n, k)
+
+
+if __name__ == "__main__":
+    main()
