@@ -20,6 +20,19 @@ static inline float clamp(float x, float low, float high) {
     return x < high ? x : high;
 }
 
+/* clamp(round_even(x), -8, 7). The addition leaves the integer in the low bits of the sum, and integers are clamped without
+ * branches in every instruction set, where compilers are careful with NaN. */
+static inline float round_to_nibble(float x) {
+    const int32_t zero = 0x4B400000; /* the bits of 1.5 * 2^23 */
+    float shifted = x + 0x1.8p23f;
+    int32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = bits > zero - 8 ? bits : zero - 8;
+    bits = bits < zero + 7 ? bits : zero + 7;
+    memcpy(&shifted, &bits, sizeof bits);
+    return shifted - 0x1.8p23f;
+}
+
 static inline float sum_lanes(const float s[LANES]) {
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
@@ -47,15 +60,18 @@ typedef struct sums {
 
 /* Integers of the group at one step, and the sums of w * q and q * q. */
 static inline sums try_step(const float *w, int group, float step, float *q) {
-    float wq[LANES] = {0}, qq[LANES] = {0};
+    float wq[MAX_GROUP], qq[MAX_GROUP], wq_lanes[LANES] = {0}, qq_lanes[LANES] = {0};
+    for (int i = 0; i < group; i++) {
+        q[i] = round_to_nibble(w[i] * step);
+        wq[i] = w[i] * q[i];
+        qq[i] = q[i] * q[i];
+    }
     for (int i = 0; i < group; i += LANES)
         for (int l = 0; l < LANES; l++) {
-            float v = round_even(clamp(w[i + l] * step, -8.0f, 7.0f));
-            q[i + l] = v;
-            wq[l] += w[i + l] * v;
-            qq[l] += v * v;
+            wq_lanes[l] += wq[i + l];
+            qq_lanes[l] += qq[i + l];
         }
-    return (sums){sum_lanes(wq), sum_lanes(qq)};
+    return (sums){sum_lanes(wq_lanes), sum_lanes(qq_lanes)};
 }
 
 static void quantize_group_q4(const float *w, int group, uint8_t *data, float *scale) {

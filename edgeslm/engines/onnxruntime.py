@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Iterator
@@ -177,7 +178,7 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
     expect(inputs, "input_ids", "int64", 1, None)
     expect(inputs, "attention_mask", "int64", 1, None)
     expect(outputs, "logits", "float", 1, 1 if rows == "last" else None, spec.vocab_size)
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer, block in enumerate(spec.layers):
         heads, width = block.mixer.n_kv_heads, -(-block.mixer.head_dim // 8) * 8
         for part in (f"{layer}.key", f"{layer}.value"):
@@ -193,16 +194,16 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
 
 def _import_onnxruntime() -> ModuleType:
     try:
-        import onnxruntime
+        module = importlib.import_module("onnxruntime")
     except ModuleNotFoundError:
         raise MissingExtraError("the onnxruntime engine", "onnxruntime", "onnx") from None
-    version: str = onnxruntime.__version__
+    version: str = module.__version__
     if tuple(int(n) for n in version.split(".")[:2]) < MINIMUM_VERSION:
         raise EngineError(
             f"onnxruntime {version} lets a graph read files outside its folder; expected {MINIMUM_VERSION[0]}."
             f"{MINIMUM_VERSION[1]} or later: pip install -U onnxruntime"
         )
-    return onnxruntime
+    return module
 
 
 @contextmanager
