@@ -92,8 +92,8 @@ class Graph:
         """Declare a value as an output of the graph."""
         self._outputs.append(self._onnx.helper.make_tensor_value_info(name, _TYPES[dtype], shape))
 
-    def serialize(self, name: str) -> bytes:
-        """The bytes of the ``.onnx`` file."""
+    def serialize(self, name: str, metadata: dict[str, str]) -> bytes:
+        """The bytes of the ``.onnx`` file; ``metadata`` is carried for its readers."""
         graph = self._onnx.helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, list(self._initializers.values())
         )
@@ -104,5 +104,6 @@ class Graph:
             producer_name="edgeslm",
             producer_version=__version__,
         )
+        self._onnx.helper.set_model_props(model, metadata)
         data: bytes = model.SerializeToString()
         return data
