@@ -22,10 +22,20 @@ cdef extern from "kernels.h" nogil:
     ctypedef void slm_linear_fn(const slm_matrix *, int64_t, int64_t, const void *, size_t, int64_t, float *, int64_t,
                                 const float *, int, void *)
     ctypedef void slm_embed_fn(const slm_matrix *, int64_t, float, float *)
+    enum: SLM_SILU, SLM_GELU, SLM_GELU_TANH
+    ctypedef void slm_norm_fn(const float *, const float *, float, int64_t, float *, int)
+    ctypedef void slm_act_mul_fn(float *, const float *, int64_t, int)
+    ctypedef void slm_rope_fn(float *, const float *, const float *, int64_t)
+    ctypedef void slm_attend_fn(const float *, int64_t, int64_t, const float *, const float *, int64_t, int64_t, float, float *,
+                                float *, float *)
     ctypedef struct slm_kernels:
         slm_pack_fn *pack[4]
         slm_linear_fn *linear[4]
         slm_embed_fn *embed[4]
+        slm_norm_fn *norm
+        slm_act_mul_fn *act_mul
+        slm_rope_fn *rope
+        slm_attend_fn *attend
     size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group)
     size_t slm_linear_scratch(const slm_matrix *w)
 
@@ -40,6 +50,7 @@ cdef extern from "dispatch.h" nogil:
     slm_isa_status slm_isa_find(const char *name, int *isa)
     slm_isa_status slm_isa_active(int *isa)
     void slm_kernels_fill(int isa, slm_kernels *table)
+    const slm_kernels *slm_kernels_get()
 
 cdef extern from "quantize.h" nogil:
     void slm_quantize_q8(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales)

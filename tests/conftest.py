@@ -55,6 +55,12 @@ def make_checkpoint() -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny_checkpoint(make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with its tokenizer; shared, so not to be changed."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
 def write_tokenizer(folder: Path) -> None:
     """A byte-level BPE tokenizer that puts <s> first, with a chat template, as Hugging Face saves one."""
     tokenizer = Tokenizer(models.BPE())

@@ -35,7 +35,7 @@ SENTENCES = (
 )
 
 
-@click.command()
+@click.command(short_help="Convert, verify and run the embedded translator.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the bundle here; default: a temporary folder.")
 @engine_option
 @threads_option

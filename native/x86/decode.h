@@ -19,7 +19,13 @@ static inline __m128i slm_add_halves(__m256i v) {
 typedef struct slm_rows4 {
     const uint8_t *data[4];
     const float *scales[4];
+    int64_t row_bytes;
 } slm_rows4;
+
+/* Rows are too short for the hardware to see where they go on: ask for the same place in the next four. */
+static inline void slm_prefetch_rows4(const slm_rows4 *w, int64_t at) {
+    for (int r = 0; r < 4; r++) _mm_prefetch((const char *)w->data[r] + 4 * w->row_bytes + at, _MM_HINT_T0);
+}
 
 /* acc + integers * (weight scales * activation scale), rounded after each operation as in `ref`. */
 static inline __m128 slm_add_group4(__m128 acc, __m128i integers, const slm_rows4 *w, const slm_act_row *a, int64_t g) {
@@ -36,7 +42,7 @@ static inline __attribute__((always_inline)) void slm_linear_rows4(const slm_mat
     int64_t groups = slm_groups(w->k, w->group);
     for (int64_t j = n0; j < n1; j += 4) {
         int64_t count = n1 - j < 4 ? n1 - j : 4;
-        slm_rows4 rows;
+        slm_rows4 rows = {.row_bytes = row_bytes};
         for (int64_t r = 0; r < 4; r++) { /* past the end the last row is repeated, and its result dropped */
             int64_t row = j + (r < count ? r : count - 1);
             rows.data[r] = (const uint8_t *)w->data + row * row_bytes;

@@ -28,6 +28,7 @@ static inline __m256i load64(const uint8_t *q) { return _mm256_loadu_si256((cons
 /* 64 inputs of four rows, beginning at byte `at` of each: per half the totals of rows 0..3. */
 static inline __m256i dot64_rows4(const slm_rows4 *w, int64_t at, const int8_t *values) {
     acts64 a = load_acts(values);
+    slm_prefetch_rows4(w, at);
     return slm_sum_rows4(dot64(load64(w->data[0] + at), a), dot64(load64(w->data[1] + at), a), dot64(load64(w->data[2] + at), a),
                          dot64(load64(w->data[3] + at), a));
 }

@@ -26,6 +26,7 @@ static inline __m128 dot4(const slm_rows4 *w, const slm_act_row *a, int64_t grou
         for (int r = 0; r < 4; r++) v[r] = _mm256_setzero_si256();
         for (int64_t k = g * group; k < (g + 1) * group; k += 32) {
             __m256i values = _mm256_load_si256((const __m256i *)(a->values + k));
+            slm_prefetch_rows4(w, k);
             for (int r = 0; r < 4; r++) v[r] = _mm256_add_epi32(v[r], dot32(w->data[r] + k, values));
         }
         acc = slm_add_group4(acc, slm_add_halves(slm_sum_rows4(v[0], v[1], v[2], v[3])), w, a, g);
