@@ -53,9 +53,9 @@ def test_chunks_bound_the_attention_scores(engine: OnnxRuntimeEngine, monkeypatc
     sizes: list[int] = []
     session, run = engine.new_session(), module._Graph.run
 
-    def spy(graph: Any, inputs: dict[str, Any], *rest: Any) -> None:
+    def spy(graph: Any, binding: Any, inputs: dict[str, Any], logits: F32Array) -> None:
         sizes.append(inputs["input_ids"].shape[1])
-        run(graph, inputs, *rest)
+        run(graph, binding, inputs, logits)
 
     monkeypatch.setattr(module._Graph, "run", spy)
     session.forward(IDS)
@@ -239,6 +239,20 @@ def test_a_graph_of_another_decoder_is_refused(tmp_path: Path) -> None:
         bundle.file("onnx", role).write_bytes(foreign.file("onnx", role).read_bytes())
     with pytest.raises(EngineError, match=r"not the graph of this bundle's decoder \(past_key_values\.0\.key"):
         OnnxRuntimeEngine.open(bundle, 1)
+
+
+def test_a_longer_context_than_that_of_the_graph_is_refused(bundle: Bundle) -> None:
+    spec = dataclasses.replace(SPEC, context_length=SPEC.context_length + 1)
+    lying = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, spec=spec))
+    with pytest.raises(EngineError, match="context_length: expected 65, found 64"):
+        OnnxRuntimeEngine.open(lying)
+
+
+def test_a_cache_beyond_the_memory_says_so(engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = dict.fromkeys(engine.graph("last").cache_shapes, (1, 2, 1 << 42, 16))
+    monkeypatch.setattr(engine.graph("last"), "cache_shapes", huge)
+    with pytest.raises(EngineError, match="--context"):
+        engine.new_session()
 
 
 def test_a_cut_data_file_is_refused(tmp_path: Path) -> None:
