@@ -18,11 +18,13 @@ MSVC = sys.platform == "win32"
 
 if MSVC:
     CFLAGS = ["/O2", "/std:c11"]
-    ISA_FLAGS = {"ref": [], "avx2": ["/arch:AVX2"]}
+    ISA_FLAGS = {"ref": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
 else:
     # No contraction: `a * b + c` must round the same in every build, or runs would depend on the compiler.
     CFLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
-    ISA_FLAGS = {"ref": [], "avx2": ["-mavx2", "-mfma", "-mf16c"]}
+    AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+    AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
+    ISA_FLAGS = {"ref": [], "avx2": AVX2, "avx512": AVX512}
 if os.environ.get("EDGESLM_WERROR"):
     CFLAGS.append("/WX" if MSVC else "-Werror")
 SANITIZE = (
@@ -52,7 +54,7 @@ def sources(folder: str, pattern: str = "*.c") -> list[str]:
 # The linker resolves from left to right: the core calls kernels through the table, so kernels come after it.
 LIBRARIES = [c_library("slm_core", "ref", sources(".")), c_library("slm_ref", "ref", sources("ref"))]
 if X86:
-    LIBRARIES.append(c_library("slm_avx2", "avx2", sources("x86", "*_avx2.c")))
+    LIBRARIES += [c_library(f"slm_{isa}", isa, sources("x86", f"*_{isa}.c")) for isa in ("avx2", "avx512")]
 
 
 def extension(module: str, path: str) -> Extension:

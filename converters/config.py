@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -82,11 +81,11 @@ class Config:
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """A finite number above zero; without a default it must be there."""
+        """A number above zero, far from the ends of float32; without a default it must be there."""
         value = self._get(key)
         if value is None and default is not None:
             return default
-        if type(value) not in (int, float) or not 0 < value < 1e30 or not math.isfinite(value):
+        if type(value) not in (int, float) or not 1e-30 < value < 1e30:
             raise self.refuse(key, "a number above zero")
         return float(value)
 

@@ -37,6 +37,10 @@ TARGETS: dict[str, TargetWriter] = {"onnx": to_onnx.write_target}
 DEFAULT_CONTEXT = 4096  # tokens; larger contexts are asked for, because caches and rope tables grow with them
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 GENERATION_CONFIG = "generation_config.json"
+SAMPLE_BYTES, SAMPLE_STRIDE = 64 << 10, 4 << 20
+# onnxruntime copies all weights when it opens a graph; above this size of the bundle only engines that map them check
+# it during conversion, so that memory stays bounded. `edgeslm verify` asks every engine.
+MAX_COPIED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def convert(
     checkpoint = open_checkpoint(source, context)
     if context is None and checkpoint.spec.context_length > DEFAULT_CONTEXT:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.with_context(DEFAULT_CONTEXT))
-    fingerprint = _fingerprint(checkpoint, progress)
+    fingerprint = _fingerprint(checkpoint)
     _check_same_model(folder, old, fingerprint, checkpoint.spec, to)
 
     with stage(folder, old) as staging:
@@ -118,16 +122,19 @@ def _check_targets(to: Sequence[str]) -> None:
         raise ArgumentError(f"--to: expected targets among {', '.join(TARGETS)}; found {', '.join(unknown) or 'none'}")
 
 
-def _fingerprint(checkpoint: Checkpoint, progress: Progress) -> str:
-    """One hash over the config and every weight file: what makes two conversions one model."""
-    total = sum(path.stat().st_size for path in checkpoint.weight_files)
-    digest, done = hashlib.sha256((checkpoint.folder / "config.json").read_bytes()), 0
+def _fingerprint(checkpoint: Checkpoint) -> str:
+    """What makes two conversions one model: a hash over the config, and over sizes and samples of the weight files.
+
+    Samples, because hashing gigabytes would take longer than quantising them; training moves every weight.
+    """
+    digest = hashlib.sha256((checkpoint.folder / "config.json").read_bytes())
     for path in checkpoint.weight_files:
-        with path.open("rb", buffering=0) as file:
-            while block := file.read(16 << 20):
-                digest.update(block)
-                done += len(block)
-                progress("hashing", done, total)
+        size = path.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            for offset in range(0, size, SAMPLE_STRIDE):
+                file.seek(offset)
+                digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
 
 
@@ -136,7 +143,7 @@ def _check_same_model(
 ) -> None:
     if old is None:
         return
-    if old.provenance.get("weights_sha256") != fingerprint:
+    if old.provenance.get("weights_fingerprint") != fingerprint:
         raise BundleError(f"{folder}: is a bundle of another model; choose an empty folder, or remove it first")
     staying = sorted(set(old.targets) - set(to))
     if old.spec != spec and staying:
@@ -172,13 +179,19 @@ def _verify_staged(
     fresh = replace(manifest, targets={n: t for n, t in manifest.targets.items() if n in to})
     staging.write_manifest(fresh)
     bundle = Bundle(staging.folder, fresh)  # just written and hashed by us
-    return verify(bundle, threads=threads, progress=lambda what, d, t: progress(f"verify {what}", d, t))
+    small = sum(entry.bytes for entry in fresh.files.values()) <= MAX_COPIED_BYTES
+    return verify(
+        bundle,
+        engine=None if small else "native",
+        threads=threads,
+        progress=lambda what, d, t: progress(f"verify {what}", d, t),
+    )
 
 
 def _provenance(checkpoint: Checkpoint, fingerprint: str) -> dict[str, Any]:
     return {
         "source": checkpoint.source,
-        "weights_sha256": fingerprint,
+        "weights_fingerprint": fingerprint,
         "model_type": checkpoint.model_type,
         "licence": checkpoint.licence,
         "edgeslm_version": __version__,

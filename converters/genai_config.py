@@ -26,13 +26,14 @@ def genai_config(spec: DecoderSpec, generation: Mapping[str, Any], model_file: s
         raise UnsupportedModelError("onnxruntime-genai: layers with different head counts or sizes cannot be described")
     n_heads, n_kv_heads, head_dim = caches.pop()
     tokens = {k: generation[k] for k in ("bos_token_id", "pad_token_id") if generation.get(k) is not None}
-    eos = generation.get("eos_token_id")
+    eos = generation.get("eos_token_id", [])
+    stops = [i for i in (eos if isinstance(eos, list) else [eos]) if i is not None and 0 <= i < spec.vocab_size]
     search = {k: generation[k] for k in SEARCH_KEYS if generation.get(k) is not None}
     return {
         "model": {
             "type": "decoder",  # any decoder with these inputs and outputs; a family's name would switch on its habits
             **tokens,
-            "eos_token_id": eos if isinstance(eos, list) else [eos] if eos is not None else [],
+            "eos_token_id": stops,  # without any, onnxruntime-genai stops at id 0
             "vocab_size": spec.vocab_size,
             "context_length": spec.context_length,
             "decoder": {

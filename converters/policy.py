@@ -50,8 +50,8 @@ class Options:
 def tensor_formats(spec: DecoderSpec, options: Options) -> dict[str, tuple[str, int]]:
     """Canonical name → (format, group size), in decoder order.
 
-    Vectors (norms, biases) stay float32. A head of its own is a linear like the others: it is read whole for every token,
-    so it is where quantising pays most, while ``embed`` is about a table of which a token reads one row.
+    Vectors (norms, biases) stay float32. A head of its own is a linear like the others: every token reads all of it,
+    so quantising it pays, while ``embed`` is about a table of which a token reads one row.
     """
     linear, embed = LEVELS[options.quantize], LEVELS[options.embed or options.quantize]
 

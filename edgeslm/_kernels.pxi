@@ -1,9 +1,11 @@
 # The kernels one by one, for tests and benchmarks, and the quantisers. Included by _native.pyx.
 #
-# Everything is checked here: the C side trusts sizes, strides and alignment.
+# Everything is checked here: the C side trusts sizes, strides and alignment. `isa` None means the active instruction set.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+
+import os
 
 import numpy as np
 
@@ -20,10 +22,20 @@ cdef extern from "kernels.h" nogil:
     ctypedef void slm_linear_fn(const slm_matrix *, int64_t, int64_t, const void *, size_t, int64_t, float *, int64_t,
                                 const float *, int, void *)
     ctypedef void slm_embed_fn(const slm_matrix *, int64_t, float, float *)
+    enum: SLM_SILU, SLM_GELU, SLM_GELU_TANH
+    ctypedef void slm_norm_fn(const float *, const float *, float, int64_t, float *, int)
+    ctypedef void slm_act_mul_fn(float *, const float *, int64_t, int)
+    ctypedef void slm_rope_fn(float *, const float *, const float *, int64_t)
+    ctypedef void slm_attend_fn(const float *, int64_t, int64_t, const float *, const float *, int64_t, int64_t, float, float *,
+                                float *, float *)
     ctypedef struct slm_kernels:
         slm_pack_fn *pack[4]
         slm_linear_fn *linear[4]
         slm_embed_fn *embed[4]
+        slm_norm_fn *norm
+        slm_act_mul_fn *act_mul
+        slm_rope_fn *rope
+        slm_attend_fn *attend
     size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group)
     size_t slm_linear_scratch(const slm_matrix *w)
 
@@ -38,6 +50,7 @@ cdef extern from "dispatch.h" nogil:
     slm_isa_status slm_isa_find(const char *name, int *isa)
     slm_isa_status slm_isa_active(int *isa)
     void slm_kernels_fill(int isa, slm_kernels *table)
+    const slm_kernels *slm_kernels_get()
 
 cdef extern from "quantize.h" nogil:
     void slm_quantize_q8(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales)
@@ -100,18 +113,20 @@ def kernel_rows():
 
 def isa():
     """Name of the instruction set that the engine runs with. Raises EngineError if EDGESLM_ISA names one that cannot run."""
-    import os
+    return slm_isa_name(_active_isa()).decode()
 
+
+cdef int _active_isa() except -1:
     cdef int level = 0
     cdef slm_isa_status status = slm_isa_active(&level)
     if status != SLM_ISA_USABLE:
         raise _isa_problem(os.environ.get("EDGESLM_ISA", ""), status)
-    return slm_isa_name(level).decode()
+    return level
 
 
 cdef slm_kernels _table(str isa_name) except *:
     cdef slm_kernels table
-    slm_kernels_fill(_usable_isa(isa_name), &table)
+    slm_kernels_fill(_active_isa() if isa_name is None else _usable_isa(isa_name), &table)
     return table
 
 
@@ -149,7 +164,7 @@ def pack(str format, str isa, const float[:, ::1] x not None, int group=0):
         return np.asarray(x).view(np.uint8)
     cdef size_t row_bytes = slm_act_row_bytes(f, k, group)
     out = _aligned(m * row_bytes)
-    out[:] = 0
+    out[:] = 0xA5  # tests see what a kernel leaves alone
     cdef uint8_t[::1] view = out
     for i in range(m):
         table.pack[f](&x[i, 0], k, group, &view[i * row_bytes])

@@ -24,9 +24,18 @@ static uint64_t xgetbv(void) {
 enum { EAX, EBX, ECX, EDX };
 #define BIT(n) (1u << (n))
 
-static const uint32_t LEAF1_ECX_AVX2 = BIT(12) | BIT(28) | BIT(29);                       /* FMA, AVX, F16C */
-static const uint32_t LEAF7_EBX_AVX2 = BIT(5);                                            /* AVX2 */
-static const uint64_t XCR0_AVX2 = 0x6;                                                    /* xmm, ymm */
+/* What each set needs beyond the one below it. */
+typedef struct requirement {
+    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx;
+    uint64_t xcr0;
+} requirement;
+
+static const requirement NEEDS[SLM_ISA_COUNT] = {
+    /* FMA, OSXSAVE, AVX, F16C; AVX2; xmm and ymm registers saved */
+    [SLM_ISA_AVX2] = {BIT(12) | BIT(27) | BIT(28) | BIT(29), BIT(5), 0, 0x06},
+    /* F, DQ, BW, VL; VNNI; mask and zmm registers saved */
+    [SLM_ISA_AVX512] = {0, BIT(16) | BIT(17) | BIT(30) | BIT(31), BIT(11), 0xe6},
+};
 
 static int has(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
@@ -35,11 +44,16 @@ int slm_cpu_isa(void) {
     cpuid(0, leaf0);
     if (leaf0[EAX] < 7) return SLM_ISA_REF;
     cpuid(1, leaf1);
-    if (!(leaf1[ECX] & BIT(27))) return SLM_ISA_REF;  /* OSXSAVE: XGETBV may be executed */
     cpuid(7, leaf7);
-    uint64_t xcr0 = xgetbv();
-    if (!has(xcr0, XCR0_AVX2) || !has(leaf1[ECX], LEAF1_ECX_AVX2) || !has(leaf7[EBX], LEAF7_EBX_AVX2)) return SLM_ISA_REF;
-    return SLM_ISA_AVX2;
+    uint64_t xcr0 = has(leaf1[ECX], BIT(27)) ? xgetbv() : 0; /* OSXSAVE: XGETBV may be executed */
+    int isa = SLM_ISA_REF;
+    while (isa + 1 < SLM_ISA_COUNT) {
+        const requirement *need = &NEEDS[isa + 1];
+        if (!has(leaf1[ECX], need->leaf1_ecx) || !has(leaf7[EBX], need->leaf7_ebx)) break;
+        if (!has(leaf7[ECX], need->leaf7_ecx) || !has(xcr0, need->xcr0)) break;
+        isa++;
+    }
+    return isa;
 }
 
 #else

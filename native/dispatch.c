@@ -19,6 +19,7 @@
 #define SLOT_q4(op) op[SLM_Q4]
 #define ISA_ref SLM_ISA_REF
 #define ISA_avx2 SLM_ISA_AVX2
+#define ISA_avx512 SLM_ISA_AVX512
 
 #define K(op, format, isa) extern slm_##op##_fn NAME_##format(op, isa);
 #include "kernels.def"
@@ -30,7 +31,8 @@ static const slm_kernel_row ROWS[] = {
 };
 #undef K
 
-static const char *const ISA_NAMES[SLM_ISA_COUNT] = {[SLM_ISA_REF] = "ref", [SLM_ISA_AVX2] = "avx2"};
+static const char *const ISA_NAMES[SLM_ISA_COUNT] = {
+    [SLM_ISA_REF] = "ref", [SLM_ISA_AVX2] = "avx2", [SLM_ISA_AVX512] = "avx512"};
 
 static struct {
     pthread_once_t once;

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum slm_format { SLM_F32, SLM_F16, SLM_Q8, SLM_Q4, SLM_FORMAT_COUNT };
-enum slm_isa { SLM_ISA_REF, SLM_ISA_AVX2, SLM_ISA_COUNT };
+enum slm_isa { SLM_ISA_REF, SLM_ISA_AVX2, SLM_ISA_AVX512, SLM_ISA_COUNT };
 enum slm_act { SLM_SILU, SLM_GELU, SLM_GELU_TANH, SLM_ACT_COUNT };
 
 /* A weight where it lies in the mapped file (formats: edgeslm/formats).
@@ -51,13 +51,13 @@ typedef void slm_pack_fn(const float *x, int64_t k, int32_t group, void *out);
 /* Scratch of one thread for any linear kernel: a panel of weight rows as a kernel unpacks it. */
 static inline size_t slm_linear_scratch(const slm_matrix *w) {
     if (w->format == SLM_F32) return 0;
-    if (w->format == SLM_F16) return (size_t)(w->k + 15) / 16 * 16 * 8 * sizeof(float);
+    if (w->format == SLM_F16) return (size_t)(w->k + 15) / 16 * 16 * sizeof(float) * SLM_LINEAR_STEP;
     int64_t groups = slm_groups(w->k, w->group);
     return (size_t)(groups * w->group + groups * (int64_t)sizeof(float)) * SLM_LINEAR_STEP;
 }
 
 /* y[i][j] = bias[j] + sum_k w[j][k] x[i][k] for i in 0..m-1, j in n0..n1-1; with accumulate, added to y. x: packed rows, x_stride
- * bytes apart, 64-byte aligned (f32, f16: 4-byte); y: row stride in floats; bias may be NULL (indexed by j); scratch:
+ * bytes apart, 64-byte aligned (f32, f16: at least 4-byte, faster with 64); y: row stride in floats; bias may be NULL (indexed by j); scratch:
  * slm_linear_scratch bytes, private to the thread, 64-byte aligned. */
 typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                            int64_t y_stride, const float *bias, int accumulate, void *scratch);
@@ -74,9 +74,13 @@ typedef void slm_act_mul_fn(float *gate, const float *up, int64_t n, int act);
 /* Half-split rotation of one head in place: pairs (x[i], x[i + half]) by cos[i], sin[i]. */
 typedef void slm_rope_fn(float *x, const float *cosine, const float *sine, int64_t half);
 
+/* Cache rows that attention weighs at once. */
+#define SLM_ATTEND_BLOCK 32
+
 /* Attention of n_q query heads (q: n_q * d, already scaled) that share one KV head, over `count` cache rows of d float32 values,
  * kv_stride elements apart: an online-softmax step. State per head: max, sum, acc[d], updated in place, so that a cache may be
- * visited run by run. softcap 0: none. The caller starts with max = -INFINITY, sum = 0, acc = 0 and ends with acc / sum. */
+ * visited run by run. softcap 0: none. The caller starts with max = -INFINITY, sum = 0, acc = 0 and ends with acc / sum.
+ * A head's result is the same bits whichever heads share its call, and however the rows are cut at multiples of SLM_ATTEND_BLOCK. */
 typedef void slm_attend_fn(const float *q, int64_t n_q, int64_t d, const float *keys, const float *values, int64_t kv_stride,
                            int64_t count, float softcap, float *max, float *sum, float *acc);
 

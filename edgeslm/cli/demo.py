@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeslm.cli.convert import VERIFY_FAILED
 from edgeslm.cli.options import engine_option, json_option, threads_option
-from edgeslm.cli.output import VERIFICATION_COLUMNS, Progress, print_json, print_table, progress, verification_rows
+from edgeslm.cli.output import (
+    VERIFICATION_COLUMNS,
+    VERIFY_FAILED,
+    Progress,
+    print_json,
+    print_table,
+    progress,
+    verification_rows,
+)
 
 if TYPE_CHECKING:
     from edgeslm.api import Model

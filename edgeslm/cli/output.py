@@ -84,6 +84,7 @@ def size(count: float) -> str:
     return f"{count:.2f} GB"
 
 
+VERIFY_FAILED = 3  # exit code
 VERIFICATION_COLUMNS = ("target", "engine", "max error", "KL", "top-1", "limits", "result")
 LIMITS = {"max_relative_error": "max error / max logit ≤", "kl": "KL ≤", "top1_agreement": "top-1 ≥"}
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgeslm.cli.convert import VERIFY_FAILED
 from edgeslm.cli.options import engine_option, json_option, threads_option
-from edgeslm.cli.output import VERIFICATION_COLUMNS, print_json, print_table, progress, verification_rows
+from edgeslm.cli.output import VERIFICATION_COLUMNS, VERIFY_FAILED, print_json, print_table, progress, verification_rows
 
 
 @click.command(short_help="Compare a bundle with the original model.")

@@ -160,7 +160,7 @@ class OnnxRuntimeSession:
 
 
 def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> dict[str, tuple[int, ...]]:
-    """Compare inputs and outputs with the spec; returns the shape of each cache buffer, as "layer.key" or "layer.value"."""
+    """Compare inputs and outputs with the spec; "layer.key" and "layer.value" → shape of that cache buffer."""
     inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
     outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
     problems = []

@@ -23,8 +23,7 @@ static inline float slm_peak_ref(const float *x, int64_t n) {
 /* Up to `group` values of x into out, padded with zeros; returns the scale, adds the values to *sum. */
 static inline float slm_pack_group_ref(const float *x, int64_t n, int64_t group, int8_t *out, int32_t *sum) {
     float peak = slm_peak_ref(x, n);
-    int zero = peak < SLM_PACK_TINY; /* false for NaN */
-    float inverse = zero ? 0.0f : 127.0f / peak;
+    float inverse = peak >= SLM_PACK_TINY ? 127.0f / peak : 0.0f; /* false for NaN, so that the padding stays 0 */
     for (int64_t i = 0; i < n; i++) {
         float v = x[i] * inverse;
         v = v > -127.0f ? v : -127.0f; /* NaN becomes -127: the scale carries it */
@@ -33,7 +32,7 @@ static inline float slm_pack_group_ref(const float *x, int64_t n, int64_t group,
         *sum += out[i];
     }
     memset(out + n, 0, (size_t)(group - n));
-    return zero ? 0.0f : peak / 127.0f;
+    return peak < SLM_PACK_TINY ? 0.0f : peak / 127.0f;
 }
 
 #endif

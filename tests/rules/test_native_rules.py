@@ -12,7 +12,7 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "native"
 SOURCES = sorted(p for p in NATIVE.rglob("*.c"))
-HEADERS = sorted(NATIVE.rglob("*.h"))
+HEADERS = sorted(NATIVE.glob("*.h"))  # those below belong to one instruction set, or are templates
 ROW = re.compile(r"^K\((\w+), *(\w+), *(\w+)\)", re.MULTILINE)
 ISA_FLAGS = {
     "ref": [],
@@ -55,11 +55,8 @@ def test_every_operation_has_a_reference_kernel() -> None:
 @pytest.mark.parametrize("header", HEADERS, ids=[h.name for h in HEADERS])
 @pytest.mark.parametrize("language", ["c11", "c++17"])
 def test_each_header_compiles_alone(header: Path, language: str, tmp_path: Path) -> None:
-    text = header.read_text()
-    if "#error" in text or "immintrin.h" in text:
-        pytest.skip("a private header of one instruction set")
     main = tmp_path / ("main.c" if language == "c11" else "main.cc")
-    main.write_text(f'#include "{header.relative_to(NATIVE).as_posix()}"\n')
+    main.write_text(f'#include "{header.name}"\n')
     compiler = tool("gcc" if language == "c11" else "g++")
     command = [compiler, f"-std={language}", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{NATIVE}", str(main)]
     subprocess.run(command, check=True)

@@ -1,0 +1,252 @@
+# Models and sessions. Included by _native.pyx behind _kernels.pxi.
+#
+# Here Python's numbers become C's; whether they make a sound program is for slm_program_check to say.
+
+from edgeslm.errors import ContextLengthError, ModelFormatError, RewindError
+
+cdef extern from "pool.h" nogil:
+    enum: SLM_MAX_THREADS
+
+cdef extern from "engine.h" nogil:
+    enum slm_status:
+        SLM_OK, SLM_NO_MEMORY, SLM_NO_THREADS, SLM_BAD_VALUE, SLM_BAD_WEIGHT, SLM_BAD_LAYER, SLM_BAD_OP, SLM_BAD_ID, SLM_FULL
+        SLM_FORGOTTEN, SLM_CANCELLED, SLM_CLOSED, SLM_FORKED
+    enum: SLM_EMBED, SLM_NORM, SLM_LINEAR, SLM_KV_STORE, SLM_ATTEND, SLM_ACT_MUL, SLM_SELECT
+    enum: SLM_SEGMENTS, SLM_NONE
+    ctypedef struct slm_op:
+        int32_t kind
+        int32_t inputs "in"[3]
+        int32_t out[3]
+        int32_t weight[3]
+        int32_t bias[3]
+        int32_t segments, groups, act, layer, accumulate
+        float scale, eps, softcap
+    ctypedef struct slm_weight:
+        slm_matrix matrix
+        size_t data_bytes, scales_bytes
+    ctypedef struct slm_vector:
+        const float *data
+        int64_t n
+    ctypedef struct slm_rope:
+        const float *inv_freq
+        int64_t half
+        float scale, q_beta
+        int64_t q_period
+    ctypedef struct slm_layer:
+        int64_t n_heads, n_kv_heads, head_dim, rope, window
+        float scale, softcap
+    ctypedef struct slm_value:
+        int64_t width
+    ctypedef struct slm_program:
+        int64_t vocab, context, n_values, n_weights, n_vectors, n_ropes, n_layers, n_ops
+        slm_value *values
+        slm_weight *weights
+        slm_vector *vectors
+        slm_rope *ropes
+        slm_layer *layers
+        slm_op *ops
+    ctypedef struct slm_model
+    ctypedef struct slm_session
+    slm_status slm_program_alloc(slm_program *)
+    void slm_program_free(slm_program *)
+    slm_status slm_program_check(slm_program *, int64_t *where)
+    slm_status slm_model_open(slm_program *, const slm_kernels *, int threads, slm_model **)
+    void slm_model_close(slm_model *)
+    void slm_model_free(slm_model *)
+    slm_status slm_session_open(slm_model *, slm_session **)
+    void slm_session_close(slm_session *)
+    void slm_session_free(slm_session *)
+    slm_status slm_session_run(slm_session *, const int32_t *ids, int64_t n, int all_rows, float *logits)
+    void slm_session_cancel(slm_session *)
+    slm_status slm_session_truncate(slm_session *, int64_t length)
+    slm_status slm_session_length(slm_session *, int64_t *length)
+
+cdef dict _KINDS = {
+    "embed": SLM_EMBED, "norm": SLM_NORM, "linear": SLM_LINEAR, "kv_store": SLM_KV_STORE, "attend": SLM_ATTEND,
+    "act_mul": SLM_ACT_MUL, "select": SLM_SELECT,
+}
+cdef dict _PROBLEMS = {
+    SLM_NO_MEMORY: (EngineError, "not enough memory for the model's buffers or the session's cache"),
+    SLM_NO_THREADS: (EngineError, "the operating system refused to start a thread: ask for fewer threads"),
+    SLM_BAD_VALUE: (ModelFormatError, "the vocabulary, the context length or a layer's width is out of range"),
+    SLM_BAD_WEIGHT: (ModelFormatError, "a weight is misshapen, or its file too short for it"),
+    SLM_BAD_LAYER: (ModelFormatError, "the heads, rope or window of a layer are out of range"),
+    SLM_BAD_OP: (ModelFormatError, "an operation does not fit the widths of its weights"),
+    SLM_BAD_ID: (ArgumentError, "a token id is outside the vocabulary"),
+    SLM_FULL: (ContextLengthError, "the tokens do not fit the context"),
+    SLM_FORGOTTEN: (RewindError, "a sliding window no longer holds the tokens needed: truncate to 0 and run the prompt again"),
+    SLM_CANCELLED: (EngineError, "cancelled"),
+    SLM_CLOSED: (EngineError, "this session, or the model it belongs to, has been closed: open a new one"),
+    SLM_FORKED: (EngineError, "the model was opened before this process was forked: open it again in the child"),
+}
+
+
+cdef int _raise(slm_status status, str where="") except -1:
+    if status == SLM_OK:
+        return 0
+    kind, message = _PROBLEMS[status]
+    raise kind(f"{where}: {message}" if where else message)
+
+
+cdef int _fill_op(slm_op *to, object op) except -1:
+    _check(op.kind in _KINDS, f"operation {op.kind!r} is unknown")
+    for name in ("inputs", "outputs", "weights", "biases"):
+        _check(len(getattr(op, name)) <= SLM_SEGMENTS, f"{op.kind}: more than {SLM_SEGMENTS} {name}")
+    to.kind = _KINDS[op.kind]
+    for i in range(SLM_SEGMENTS):
+        to.inputs[i] = op.inputs[i] if i < len(op.inputs) else SLM_NONE
+        to.out[i] = op.outputs[i] if i < len(op.outputs) else SLM_NONE
+        to.weight[i] = op.weights[i] if i < len(op.weights) else SLM_NONE
+        to.bias[i] = op.biases[i] if i < len(op.biases) else SLM_NONE
+    to.segments, to.groups, to.act, to.layer, to.accumulate = len(op.weights), op.groups, op.act, op.layer, op.accumulate
+    to.scale, to.eps, to.softcap = op.scale, op.eps, op.softcap
+    return 0
+
+
+cdef int _fill_weight(slm_weight *to, tuple weight) except -1:
+    cdef str format = weight[0]
+    cdef const uint8_t[::1] data = weight[4]
+    cdef const float[::1] scales = weight[5]
+    to.matrix.format, to.matrix.n, to.matrix.k, to.matrix.group = _FORMATS[format], weight[1], weight[2], weight[3]
+    _check(data.shape[0] > 0 and (scales is None or scales.shape[0] > 0), "a weight without bytes")
+    to.matrix.data, to.data_bytes = &data[0], data.shape[0]
+    if scales is not None:
+        to.matrix.scales, to.scales_bytes = &scales[0], scales.shape[0] * sizeof(float)
+    return 0
+
+
+cdef int _fill_vector(slm_vector *to, const float[::1] vector) except -1:
+    _check(vector.shape[0] > 0, "a vector without values")
+    to.data, to.n = &vector[0], vector.shape[0]
+    return 0
+
+
+cdef int _fill_rope(slm_rope *to, tuple rope) except -1:
+    cdef const float[::1] inv_freq = rope[0]
+    _check(inv_freq.shape[0] > 0, "a rope without frequencies")
+    to.inv_freq, to.half = &inv_freq[0], inv_freq.shape[0]
+    to.scale, to.q_beta, to.q_period = rope[1], rope[2], rope[3]
+    return 0
+
+
+cdef int _fill_layer(slm_layer *to, object a) except -1:
+    to.n_heads, to.n_kv_heads, to.head_dim, to.rope, to.window = a.n_heads, a.n_kv_heads, a.head_dim, a.rope, a.window
+    to.scale, to.softcap = a.scale, a.softcap
+    return 0
+
+
+cdef int _fill(slm_program *p, object program, list weights, list vectors, list ropes) except -1:
+    for i, width in enumerate(program.values):
+        p.values[i].width = width
+    for i, weight in enumerate(weights):
+        _fill_weight(&p.weights[i], weight)
+    for i, vector in enumerate(vectors):
+        _fill_vector(&p.vectors[i], vector)
+    for i, rope in enumerate(ropes):
+        _fill_rope(&p.ropes[i], rope)
+    for i, layer in enumerate(program.layers):
+        _fill_layer(&p.layers[i], layer)
+    for i, op in enumerate(program.ops):
+        _fill_op(&p.ops[i], op)
+    return 0
+
+
+cdef str _culprit(slm_status status, int64_t where, object program):
+    if status == SLM_BAD_WEIGHT:
+        names = program.matrices + program.vectors
+        return f"tensor {where}: {names[where] if where < len(names) else '?'}"
+    return {SLM_BAD_OP: f"operation {where}", SLM_BAD_LAYER: f"layer {where}"}.get(status, "model")
+
+
+cdef class Model:
+    """A program over mapped weights, with its threads. Sessions keep it alive; closing it ends them."""
+
+    cdef slm_model *_model
+    cdef object _kept  # arrays whose memory the program points to
+    cdef readonly int64_t vocab
+
+    def __init__(self, program not None, int64_t vocab, int64_t context, list weights not None, list vectors not None,
+                 list ropes not None, int threads):
+        """See edgeslm.engines.native, which alone calls this.
+
+        weights: (format, n, k, group, data uint8[:], scales float32[:] or None) per matrix of the program; vectors: float32
+        arrays; ropes: (inv_freq float32[:], scale, q_beta, q_period).
+        """
+        cdef slm_program p
+        cdef slm_status status
+        cdef int64_t where = 0
+        _check(self._model == NULL, "a model is opened once")
+        _check(1 <= threads <= SLM_MAX_THREADS, f"threads: expected 1..{SLM_MAX_THREADS}, found {threads}")
+        isa()  # raises where EDGESLM_ISA cannot be honoured
+        p.n_values, p.n_weights, p.n_vectors = len(program.values), len(weights), len(vectors)
+        p.n_ropes, p.n_layers, p.n_ops = len(ropes), len(program.layers), len(program.ops)
+        p.vocab, p.context = vocab, context
+        _raise(slm_program_alloc(&p))
+        try:
+            _fill(&p, program, weights, vectors, ropes)
+            status = slm_program_check(&p, &where)
+            _raise(status, _culprit(status, where, program))
+            _raise(slm_model_open(&p, slm_kernels_get(), threads, &self._model))
+        finally:
+            slm_program_free(&p)
+        self._kept, self.vocab = (weights, vectors, ropes), vocab
+
+    def __dealloc__(self):
+        slm_model_free(self._model)
+
+    def close(self):
+        """Free threads and buffers, once no run is under way."""
+        with nogil:
+            slm_model_close(self._model)
+        self._kept = None
+
+
+cdef class Session:
+    """One sequence and its cache."""
+
+    cdef slm_session *_session
+    cdef readonly Model model
+
+    def __init__(self, Model model not None):
+        _check(self._session == NULL and model._model != NULL, "a session is opened once, on an open model")
+        _raise(slm_session_open(model._model, &self._session))
+        self.model = model
+
+    def __dealloc__(self):
+        slm_session_free(self._session)
+
+    @property
+    def length(self):
+        """Tokens held."""
+        cdef int64_t length = 0
+        cdef slm_status status
+        with nogil:
+            status = slm_session_length(self._session, &length)
+        _raise(status)
+        return length
+
+    def run(self, const int32_t[::1] ids not None, bint all_rows, float[:, ::1] logits not None):
+        """Append ids; write logits of all of them (n, vocab), or of the last (1, vocab)."""
+        cdef int64_t n = ids.shape[0], rows = n if all_rows else 1
+        cdef slm_status status
+        _check(n > 0, "no token ids")
+        _check(logits.shape[0] == rows and logits.shape[1] == self.model.vocab, f"logits must be ({rows}, {self.model.vocab})")
+        with nogil:
+            status = slm_session_run(self._session, &ids[0], n, all_rows, &logits[0, 0])
+        _raise(status)
+
+    def cancel(self):
+        """Make a run under way in another thread raise EngineError soon."""
+        slm_session_cancel(self._session)
+
+    def truncate(self, int64_t length):
+        """Forget all but the first ``length`` tokens; the caller has checked that there are as many."""
+        cdef slm_status status
+        with nogil:
+            status = slm_session_truncate(self._session, length)
+        _raise(status)
+
+    def close(self):
+        """Free the cache, once no run is under way."""
+        with nogil:
+            slm_session_close(self._session)

@@ -1,0 +1,83 @@
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeslm.engines.program import Program
+
+F32Array: TypeAlias = npt.NDArray[np.float32]
+Weight: TypeAlias = tuple[str, int, int, int, npt.NDArray[np.uint8], F32Array | None]
+RopeTable: TypeAlias = tuple[F32Array, float, float, int]
+
+def kernel_rows() -> list[tuple[str, str, str, bool]]: ...
+def isa() -> str: ...
+def pack(format: str, isa: str | None, x: F32Array, group: int = 0) -> npt.NDArray[np.uint8]: ...
+def linear(
+    format: str,
+    isa: str | None,
+    data: npt.NDArray[np.uint8],
+    scales: F32Array | None,
+    n: int,
+    k: int,
+    group: int,
+    x: npt.NDArray[np.uint8],
+    y: F32Array,
+    n0: int,
+    n1: int,
+    bias: F32Array | None = None,
+    accumulate: bool = False,
+) -> None: ...
+def embed(
+    format: str,
+    isa: str | None,
+    data: npt.NDArray[np.uint8],
+    scales: F32Array | None,
+    n: int,
+    k: int,
+    group: int,
+    row: int,
+    scale: float,
+    out: F32Array,
+) -> None: ...
+def quantize(
+    format: str, rows: F32Array, group: int
+) -> tuple[npt.NDArray[np.uint8], F32Array]: ...
+def norm(
+    isa: str, x: F32Array, weight: F32Array, eps: float, out: F32Array, accumulate: bool = False
+) -> None: ...
+def act_mul(isa: str, gate: F32Array, up: F32Array, n: int, act: str) -> None: ...
+def rope(isa: str, x: F32Array, cosine: F32Array, sine: F32Array) -> None: ...
+def attend(
+    isa: str,
+    q: F32Array,
+    keys: F32Array,
+    values: F32Array,
+    softcap: float,
+    max: F32Array,
+    sum: F32Array,
+    acc: F32Array,
+) -> None: ...
+
+class Model:
+    vocab: int
+    def __init__(
+        self,
+        program: Program,
+        vocab: int,
+        context: int,
+        weights: list[Weight],
+        vectors: list[F32Array],
+        ropes: list[RopeTable],
+        threads: int,
+    ) -> None: ...
+    def close(self) -> None: ...
+
+class Session:
+    model: Model
+    def __init__(self, model: Model) -> None: ...
+    @property
+    def length(self) -> int: ...
+    def run(self, ids: npt.NDArray[np.int32], all_rows: bool, logits: F32Array) -> None: ...
+    def cancel(self) -> None: ...
+    def truncate(self, length: int) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,139 @@
+"""The native builder: records the decoder's calls as the operations that native/program.h describes.
+
+Three fusions happen while recording: linears of one input and one format become segments of one operation, so that the
+input is packed once; an addition to the residual goes into the operation that made its operand; in-place operations
+(activation, rotation) return the value they changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from edgeslm.decoder import build
+from edgeslm.errors import EngineError
+from edgeslm.manifest import TensorEntry
+from edgeslm.spec import ACTIVATIONS, Attention, DecoderSpec
+
+IDS = -1  # the handle of the token ids, which are no value of the arena
+LOGITS = -2  # SLM_LOGITS
+MAX_SEGMENTS = 3  # SLM_SEGMENTS
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation; indices point into the tables of its :class:`Program`. Fields as in native/program.h."""
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    weights: tuple[int, ...] = ()
+    biases: tuple[int, ...] = ()  # -1: none
+    groups: int = 1
+    act: int = 0
+    layer: int = 0
+    accumulate: bool = False
+    scale: float = 1.0
+    eps: float = 0.0
+    softcap: float = 0.0
+
+
+@dataclass
+class Program:
+    """What the native engine executes: operations over values, weights by name."""
+
+    values: list[int] = field(default_factory=list)  # widths
+    matrices: list[str] = field(default_factory=list)
+    vectors: list[str] = field(default_factory=list)
+    layers: list[Attention] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
+
+
+def build_program(spec: DecoderSpec, tensors: Mapping[str, TensorEntry]) -> Program:
+    """The program of a decoder whose weights are stored as ``tensors`` tell."""
+    builder = NativeBuilder(spec, tensors)
+    build(spec, builder)
+    return builder.program
+
+
+class NativeBuilder:
+    """A :class:`~edgeslm.builder.Builder` whose values are indices into the arena's table."""
+
+    def __init__(self, spec: DecoderSpec, tensors: Mapping[str, TensorEntry]) -> None:
+        self.program = Program()
+        self._spec, self._tensors = spec, tensors
+
+    def _value(self, width: int) -> int:
+        self.program.values.append(width)
+        return len(self.program.values) - 1
+
+    def _matrix(self, name: str) -> int:
+        return _index(self.program.matrices, name)
+
+    def _vector(self, name: str) -> int:
+        return _index(self.program.vectors, name)
+
+    def _emit(self, op: Op) -> int:
+        self.program.ops.append(op)
+        return op.outputs[0]
+
+    def token_ids(self) -> int:
+        return IDS
+
+    def embed(self, ids: int, table: str, scale: float) -> int:
+        out = self._value(self._spec.hidden)
+        return self._emit(Op("embed", (), (out,), (self._matrix(table),), scale=scale))
+
+    def rms_norm(self, x: int, weight: str, eps: float, groups: int = 1) -> int:
+        out = self._value(self.program.values[x])
+        return self._emit(Op("norm", (x,), (out,), (self._vector(weight),), groups=groups, eps=eps))
+
+    def linear(self, x: int, weight: str, bias: bool = False) -> int:
+        out = self._value(self._tensors[weight].shape[0])
+        weights, biases = (self._matrix(weight),), (self._vector(weight + ".bias") if bias else -1,)
+        last = self.program.ops[-1]
+        if self._can_join(last, x, weight):
+            joined = replace(
+                last, outputs=(*last.outputs, out), weights=last.weights + weights, biases=last.biases + biases
+            )
+            self.program.ops[-1] = joined
+            return out
+        return self._emit(Op("linear", (x,), (out,), weights, biases))
+
+    def _can_join(self, op: Op, x: int, weight: str) -> bool:
+        if op.kind != "linear" or op.inputs != (x,) or op.accumulate or len(op.weights) == MAX_SEGMENTS:
+            return False
+        other, this = self._tensors[self.program.matrices[op.weights[0]]], self._tensors[weight]
+        return (other.format, other.group_size) == (this.format, this.group_size)
+
+    def attention(self, q: int, k: int, v: int, cache: int, a: Attention) -> int:
+        self.program.layers.append(a)
+        self.program.ops.append(Op("kv_store", (q, k, v), (), layer=cache))
+        return self._emit(Op("attend", (q,), (self._value(self.program.values[q]),), layer=cache))
+
+    def act_mul(self, gate: int, up: int, act: str) -> int:
+        self.program.ops.append(Op("act_mul", (gate, up), (), act=ACTIVATIONS.index(act)))
+        return gate
+
+    def add(self, x: int, y: int) -> int:
+        last = self.program.ops[-1]
+        if last.outputs != (y,) or last.kind not in ("linear", "norm") or last.accumulate or x in last.inputs:
+            raise EngineError(f"the native engine adds only what the operation before made, not after {last.kind}")
+        self.program.ops[-1] = replace(last, outputs=(x,), accumulate=True)
+        return x
+
+    def tap(self, x: int, name: str) -> int:
+        return x
+
+    def select_rows(self, x: int) -> int:
+        return self._emit(Op("select", (x,), (self._value(self.program.values[x]),)))
+
+    def logits(self, x: int, table: str, softcap: float) -> int:
+        return self._emit(Op("linear", (x,), (LOGITS,), (self._matrix(table),), (-1,), softcap=softcap))
+
+
+def _index(names: list[str], name: str) -> int:
+    """Where ``name`` stands in the table, added if need be (a tied head is the embedding's matrix)."""
+    if name not in names:
+        names.append(name)
+    return names.index(name)

@@ -1,0 +1,48 @@
+/* Key and value rows of one session, by logical position.
+ *
+ * A layer's cache has `capacity` row slots in blocks of SLM_KV_BLOCK, allocated when first used; position p lies in slot
+ * p % capacity. Full attention has a slot for every position of the context, so memory follows use. A window of w tokens has w - 1
+ * + SLM_CHUNK slots (rounded up to blocks): a ring in which the rows that a chunk still needs are never overwritten by it, and
+ * from which the last SLM_CHUNK tokens can be taken back exactly.
+ */
+#ifndef SLM_KV_H
+#define SLM_KV_H
+
+#include "program.h"
+
+#define SLM_KV_BLOCK 256 /* rows; a multiple of SLM_ATTEND_BLOCK */
+
+typedef struct slm_cache {
+    int64_t n_kv_heads, head_dim, window, capacity;
+    float **blocks; /* capacity / SLM_KV_BLOCK; each keys then values, (n_kv_heads, SLM_KV_BLOCK, head_dim) */
+} slm_cache;
+
+typedef struct slm_kv {
+    int64_t n_caches;
+    slm_cache *caches;
+    int64_t length; /* tokens held */
+    int64_t high;   /* positions below this were written since the cache was last empty */
+} slm_kv;
+
+/* One head's rows of consecutive positions, head_dim floats apart. */
+typedef struct slm_kv_run {
+    float *keys, *values;
+    int64_t count;
+} slm_kv_run;
+
+enum slm_status slm_kv_init(slm_kv *kv, const slm_program *program);
+void slm_kv_free(slm_kv *kv);
+
+/* Makes room for positions length..length + n - 1. A failure changes nothing that was there. */
+enum slm_status slm_kv_reserve(slm_kv *kv, int64_t n);
+
+/* Are all rows that going on from `length` tokens needs still here? */
+int slm_kv_holds(const slm_kv *kv, int64_t length);
+
+/* Forgets all but the first `length` tokens (0..kv->length); SLM_FORGOTTEN, and no change, where rows needed are gone. */
+enum slm_status slm_kv_truncate(slm_kv *kv, int64_t length);
+
+/* The rows of `head` from `position` to the end of its block. Reserved positions only. */
+slm_kv_run slm_kv_at(const slm_cache *cache, int64_t head, int64_t position);
+
+#endif

@@ -1,0 +1,185 @@
+"""Sessions: many, from several threads, closed in any order; errors leave them unchanged."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeslm.engines.native import NativeEngine
+from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
+
+from .tiny import make_spec, open_pair, random_ids
+
+
+def _open(threads: int = 2, **fields: Any) -> NativeEngine:
+    return open_pair(make_spec(**fields), threads=threads)[0]
+
+
+def test_sessions_do_not_see_each_other() -> None:
+    native = _open()
+    ids = [random_ids(native.spec, 40, seed) for seed in range(8)]
+    alone = [native.new_session().forward(x) for x in ids]
+    sessions = [native.new_session() for _ in ids]
+    for i in range(40):
+        together = [s.forward(x[i : i + 1]) for s, x in zip(sessions, ids, strict=True)]
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_sessions_of_several_python_threads() -> None:
+    native = _open()
+    ids = [random_ids(native.spec, 30, seed) for seed in range(6)]
+    alone = [native.new_session().forward(x) for x in ids]
+
+    def job(x: Any) -> Any:
+        session = native.new_session()
+        return [session.forward(x[i : i + 1]) for i in range(len(x))][-1]
+
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(job, ids))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["engine", "a", "b"])))
+def test_closing_in_any_order_and_twice(order: tuple[str, ...]) -> None:
+    native = _open()
+    things: dict[str, Any] = {"engine": native, "a": native.new_session(), "b": native.new_session()}
+    things["a"].forward([1, 2, 3])
+    for name in order:
+        things[name].close()
+        things[name].close()
+    for session in (things["a"], things["b"]):
+        for call in (lambda s=session: s.forward([1]), lambda s=session: s.truncate(0), lambda s=session: s.length):
+            with pytest.raises(EngineError, match="closed"):
+                call()
+    with pytest.raises(EngineError, match="closed"):
+        native.new_session()
+
+
+def test_dropping_without_closing() -> None:
+    native = _open()
+    session = native.new_session()
+    session.forward([1, 2])
+    del native
+    gc.collect()
+    assert session.forward([3]).shape == (1, 97)  # the session keeps the model, the model its weights
+
+
+def test_closing_while_another_thread_runs() -> None:
+    native = _open()
+    session, started, outcome = native.new_session(), threading.Event(), []
+
+    def job() -> None:
+        try:
+            while True:
+                session.forward([1] * 20)
+                session.truncate(0)
+                started.set()
+        except EngineError as error:
+            outcome.append(str(error))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    started.wait(20)
+    native.close()
+    thread.join(20)
+    assert len(outcome) == 1 and "closed" in outcome[0]
+
+
+@pytest.mark.parametrize("ids", [[], [-1], [97], [1, 2, 1 << 40], [[1, 2]], [1.5], ["a"], None])
+def test_bad_ids_leave_the_session_unchanged(ids: Any) -> None:
+    native = _open()
+    session = native.new_session()
+    session.forward([5, 6])
+    with pytest.raises(ArgumentError):
+        session.forward(ids)
+    assert session.length == 2
+    fresh = native.new_session()
+    assert np.array_equal(session.forward([7]), fresh.forward([5, 6, 7]))
+
+
+def test_the_context_is_a_limit() -> None:
+    native = _open(context=300)
+    session = native.new_session()
+    session.forward(random_ids(native.spec, 299))
+    with pytest.raises(ContextLengthError, match="299 \\+ 2 tokens do not fit the context of 300"):
+        session.forward([1, 2])
+    session.forward([1])
+    assert session.length == 300
+    with pytest.raises(ContextLengthError):
+        session.forward([1])
+
+
+@pytest.mark.parametrize("length", [-1, 4])
+def test_truncate_out_of_range(length: int) -> None:
+    session = _open().new_session()
+    session.forward([1, 2, 3])
+    with pytest.raises(ArgumentError, match=r"0\.\.3"):
+        session.truncate(length)
+    assert session.length == 3
+
+
+@pytest.mark.parametrize("threads", [0, -1, 257, 2.0, True])
+def test_impossible_threads(threads: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"1\.\.256"):
+        _open(threads=threads)
+
+
+def test_cancelled_run_leaves_the_length() -> None:
+    native = _open(context=100_000, attention={"window": 9})
+    session, ids = native.new_session(), random_ids(native.spec, 90_000)
+    before = session.forward(ids[:10])
+    stop = threading.Event()
+
+    def cancel() -> None:
+        while not stop.wait(0.001):
+            session.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(EngineError, match="cancelled"):
+        session.forward(ids[10:])
+    stop.set()
+    thread.join()
+    assert session.length == 10
+    session.truncate(0)
+    assert np.array_equal(session.forward(ids[:10]), before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_told_and_can_close() -> None:
+    native = _open()
+    session = native.new_session()
+    session.forward([1, 2])
+    child = os.fork()
+    if child == 0:
+        try:
+            session.forward([3])
+        except EngineError as error:
+            session.close()
+            native.close()
+            del session, native
+            gc.collect()
+            os._exit(7 if "forked" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert session.forward([3]).shape == (1, 97)
+
+
+def test_threads_end_with_the_engine() -> None:
+    task = "/proc/self/task"
+    if not os.path.isdir(task):  # noqa: PTH112
+        pytest.skip("counts threads through /proc")
+    before = len(os.listdir(task))  # noqa: PTH208
+    native = _open(threads=5)
+    native.new_session().forward([1])
+    assert len(os.listdir(task)) == before + 4  # noqa: PTH208
+    native.close()
+    assert len(os.listdir(task)) == before  # noqa: PTH208

@@ -1,0 +1,124 @@
+"""Weights and buffers for kernel tests."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeslm import _native
+from edgeslm.formats import FORMATS, GROUP_SIZES
+
+F32Array = npt.NDArray[np.float32]
+U8Array = npt.NDArray[np.uint8]
+PROT_NONE = 0
+GUARD = np.float32(-12345.5)
+
+
+def _at_page_end(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A copy that begins at a multiple of 16 (not of 64 bytes, where it can be helped) and ends, up to 15 bytes, before a page that
+    cannot be read: a kernel that reads past the end crashes."""
+    page = mmap.PAGESIZE
+    size = (values.nbytes + 31) // page * page + page
+    area = mmap.mmap(-1, size + page)
+    start = size - (values.nbytes + 15) // 16 * 16
+    out = np.frombuffer(area, values.dtype, values.size, start)
+    out[:] = values.ravel()
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(area)) + size
+        assert libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(page), PROT_NONE) == 0
+    return out
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A stored matrix (n, k) and the float32 values it stands for."""
+
+    format: str
+    group: int
+    data: U8Array
+    scales: F32Array | None
+    values: F32Array
+
+    def pack(self, x: F32Array, isa: str | None = "ref") -> U8Array:
+        return _native.pack(self.format, isa, x, self.group)
+
+    def linear(
+        self,
+        isa: str | None,
+        x: F32Array,
+        n0: int = 0,
+        n1: int | None = None,
+        bias: F32Array | None = None,
+        y: F32Array | None = None,
+    ) -> F32Array:
+        """Packs x and runs the kernel. With y: accumulates into it."""
+        n, k = self.values.shape
+        packed, accumulate = self.pack(x), y is not None
+        if y is None:
+            y = np.full((len(x), n), GUARD, np.float32)
+        end = n if n1 is None else n1
+        _native.linear(
+            self.format, isa, self.data, self.scales, n, k, self.group, packed, y, n0, end, bias, accumulate
+        )
+        return y
+
+    def embed(self, isa: str | None, row: int, scale: float) -> F32Array:
+        n, k = self.values.shape
+        out = np.full(k + 16, GUARD, np.float32)
+        _native.embed(self.format, isa, self.data, self.scales, n, k, self.group, row, scale, out)
+        assert (out[k:] == GUARD).all(), "wrote past the row"
+        return out[:k]
+
+
+def _store(format: str, group: int, parts: dict[str, Any], shape: tuple[int, int]) -> Weight:
+    values = FORMATS[format].decode(parts, shape, group)
+    data = _at_page_end(np.ascontiguousarray(parts["data"]).reshape(-1).view(np.uint8))
+    scales = _at_page_end(parts["scales"]) if group else None
+    return Weight(format, group, data, scales, values)
+
+
+@pytest.fixture
+def encode() -> Callable[[str, int, F32Array], Weight]:
+    """(format, group, float32 rows) → Weight."""
+    return lambda format, group, rows: _store(format, group, FORMATS[format].encode(rows, group), rows.shape)
+
+
+@pytest.fixture
+def from_parts() -> Callable[[str, int, dict[str, Any], tuple[int, int]], Weight]:
+    """(format, group, parts as stored, shape) → Weight, for bytes that no quantiser would write."""
+    return _store
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+KERNELS: dict[str, Callable[[str], bool]] = {
+    "kernel": lambda format: True,
+    "blockwise_kernel": lambda format: FORMATS[format].grouped,
+    "dense_kernel": lambda format: not FORMATS[format].grouped,
+    "half_kernel": lambda format: format == "f16",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The fixtures of KERNELS: (format, group, isa) of every row of the manifest whose op is the module's OP."""
+    for fixture in KERNELS.keys() & set(metafunc.fixturenames):
+        cases = []
+        for op, format, isa, runnable in _native.kernel_rows():
+            if op != metafunc.module.OP or not KERNELS[fixture](format):
+                continue
+            marks = () if runnable else pytest.mark.skip(f"this CPU lacks {isa}")
+            for group in GROUP_SIZES if FORMATS[format].grouped else (0,):
+                cases.append(pytest.param((format, group, isa), id=f"{format}-{group}-{isa}", marks=marks))
+        metafunc.parametrize(fixture, cases)

@@ -1,0 +1,231 @@
+"""Norm, activation, rotation and attention kernels: ref against NumPy in float64, every variant against ref."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeslm import _native
+
+Array = npt.NDArray[Any]
+GUARD = 16
+SENTINEL = np.float32(-12345.678)
+OPS = ("norm", "act_mul", "rope", "attend")
+SIZES = (1, 7, 8, 9, 31, 33, 64, 172, 1001)
+
+
+def variants(op: str) -> list[Any]:
+    """The instruction sets that have this op, skipped where this CPU cannot run them."""
+    return [
+        pytest.param(isa, marks=() if runnable else pytest.mark.skip(f"this CPU lacks {isa}"))
+        for name, _, isa, runnable in _native.kernel_rows()
+        if name == op
+    ]
+
+
+def guarded(x: Array) -> tuple[Array, Array]:
+    """A contiguous float32 copy of x between guard values: (all, the copy as a view)."""
+    whole = np.full(x.size + 2 * GUARD, SENTINEL, np.float32)
+    inside = whole[GUARD : GUARD + x.size].reshape(x.shape)
+    inside[...] = x
+    return whole, inside
+
+
+def assert_guards(whole: Array) -> None:
+    assert (whole[:GUARD] == SENTINEL).all() and (whole[-GUARD:] == SENTINEL).all(), "wrote outside"
+
+
+def assert_close(found: Array, expected: Array, tolerance: float) -> None:
+    """Within tolerance of the largest magnitude; infinities and zeros of `expected` included."""
+    scale = max(float(np.abs(expected).max()), 1e-30)
+    assert np.isfinite(found).all()
+    assert float(np.abs(found - expected).max()) <= tolerance * scale
+
+
+def test_every_op_has_ref_first() -> None:
+    rows = [(op, isa) for op, _, isa, _ in _native.kernel_rows()]
+    for op in OPS:
+        assert [isa for name, isa in rows if name == op][0] == "ref"
+
+
+def inputs(n: int) -> dict[str, Array]:
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal(n).astype(np.float32)
+    return {
+        "random": x,
+        "zeros": np.zeros(n, np.float32),
+        "large": x * np.float32(1e15),
+        "denormal": x * np.float32(1e-39),
+        "one_peak": np.where(np.arange(n) == n // 2, np.float32(3e4), np.float32(1e-3)),
+    }
+
+
+@pytest.mark.parametrize("isa", variants("norm"))
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_norm(isa: str, n: int, accumulate: bool) -> None:
+    weight = np.random.default_rng(3).standard_normal(n).astype(np.float32)
+    before = np.arange(n, dtype=np.float32) / n
+    for name, x in inputs(n).items():
+        wide = x.astype(np.float64)
+        expected = wide / np.sqrt((wide * wide).mean() + 1e-5) * weight + (before if accumulate else 0)
+        whole, out = guarded(before)
+        _native.norm(isa, x, weight, 1e-5, out, accumulate)
+        assert_guards(whole)
+        assert_close(out, expected, 1e-6), name
+
+
+@pytest.mark.parametrize("isa", variants("norm"))
+def test_norm_in_place(isa: str) -> None:
+    x, weight = inputs(100)["random"], np.ones(100, np.float32)
+    apart, within = np.empty_like(x), x.copy()
+    _native.norm(isa, x, weight, 1e-5, apart)
+    _native.norm(isa, within, weight, 1e-5, within)
+    assert np.array_equal(apart, within)
+
+
+def activation(x: Array, act: str) -> Array:
+    """In float64."""
+    if act == "silu":
+        with np.errstate(over="ignore"):
+            return x / (1 + np.exp(-x))
+    if act == "gelu":
+        return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+@pytest.mark.parametrize("isa", variants("act_mul"))
+@pytest.mark.parametrize("act", ["silu", "gelu", "gelu_tanh"])
+def test_activation_over_the_whole_range(isa: str, act: str) -> None:
+    """Absolute error within 1e-6 of max(1, |value|): around 0, in the tails, and where exp would overflow."""
+    x = np.concatenate([np.linspace(-20, 20, 40001), [-1e30, -200, -88.5, -87.4, 87.4, 88.5, 200, 1e12, 0.0, -0.0]])
+    gate = x.astype(np.float32)
+    expected = activation(gate.astype(np.float64), act)
+    whole, found = guarded(gate)
+    _native.act_mul(isa, found, np.ones_like(gate), gate.size, act)
+    assert_guards(whole)
+    assert np.isfinite(found).all()
+    assert (np.abs(found - expected) <= 1e-6 * np.maximum(1, np.abs(expected))).all()
+
+
+@pytest.mark.parametrize("isa", variants("act_mul"))
+def test_exponential_is_accurate(isa: str) -> None:
+    """silu(-x) = -x exp(-x) / (1 + exp(-x)), so for large x the relative error is exp's."""
+    x = np.linspace(-80, -20, 20001).astype(np.float32)
+    expected = activation(x.astype(np.float64), "silu")
+    found = x.copy()
+    _native.act_mul(isa, found, np.ones_like(x), x.size, "silu")
+    assert (np.abs(found / expected - 1)).max() < 1e-6
+
+
+@pytest.mark.parametrize("isa", variants("act_mul"))
+@pytest.mark.parametrize("n", SIZES)
+def test_act_mul_tails(isa: str, n: int) -> None:
+    rng = np.random.default_rng(n)
+    gate, up = rng.standard_normal((2, n + 5)).astype(np.float32)
+    whole, found = guarded(gate)
+    _native.act_mul(isa, found, up, n, "silu")
+    assert_guards(whole)
+    assert_close(found[:n], (activation(gate.astype(np.float64), "silu") * up)[:n], 1e-6)
+    assert np.array_equal(found[n:], gate[n:])
+
+
+@pytest.mark.parametrize("isa", variants("act_mul"))
+def test_nan_is_not_lost(isa: str) -> None:
+    gate = np.full(9, np.nan, np.float32)
+    for act in ("silu", "gelu", "gelu_tanh"):
+        found = gate.copy()
+        _native.act_mul(isa, found, np.ones(9, np.float32), 9, act)
+        assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("isa", variants("rope"))
+@pytest.mark.parametrize("half", [1, 3, 4, 8, 10, 15, 64])
+def test_rope(isa: str, half: int) -> None:
+    rng = np.random.default_rng(half)
+    x = rng.standard_normal(2 * half + 3).astype(np.float32)
+    cosine, sine = rng.standard_normal((2, half)).astype(np.float32)
+    low, high = x[:half].astype(np.float64), x[half : 2 * half].astype(np.float64)
+    expected = np.concatenate([low * cosine - high * sine, high * cosine + low * sine, x[2 * half :]])
+    whole, found = guarded(x)
+    _native.rope(isa, found, cosine, sine)
+    assert_guards(whole)
+    assert_close(found, expected, 3e-7)
+
+
+class Softmax:
+    """State of an attention step for n_q heads of width d, between guards."""
+
+    def __init__(self, n_q: int, d: int) -> None:
+        self.guards, parts = zip(
+            *(guarded(x) for x in (np.full(n_q, -np.inf), np.zeros(n_q), np.zeros((n_q, d)))), strict=True
+        )
+        self.max, self.sum, self.acc = parts
+
+    def step(self, isa: str, q: Array, keys: Array, values: Array, softcap: float = 0.0) -> None:
+        _native.attend(isa, q, keys, values, softcap, self.max, self.sum, self.acc)
+        for whole in self.guards:
+            assert_guards(whole)
+
+    def result(self) -> Array:
+        return np.asarray(self.acc / self.sum[:, None])
+
+
+def attention(q: Array, keys: Array, values: Array, softcap: float) -> Array:
+    scores = q.astype(np.float64) @ keys.astype(np.float64).T
+    if softcap:
+        scores = softcap * np.tanh(scores / softcap)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True) @ values)
+
+
+def cache(n_q: int, d: int, count: int, peak: float = 1.0) -> tuple[Array, Array, Array]:
+    rng = np.random.default_rng(n_q * 1000 + d * 10 + count)
+    q = rng.standard_normal((n_q, d)) * peak
+    keys, values = rng.standard_normal((2, count, d))
+    return q.astype(np.float32), keys.astype(np.float32), values.astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", variants("attend"))
+@pytest.mark.parametrize("softcap", [0.0, 3.0])
+@pytest.mark.parametrize("d", [1, 8, 20, 33, 64, 132])
+@pytest.mark.parametrize("count", [1, 3, 31, 32, 33, 100])
+def test_attend(isa: str, d: int, count: int, softcap: float) -> None:
+    for n_q in (1, 2, 5):
+        q, keys, values = cache(n_q, d, count, 1 / math.sqrt(d))
+        state = Softmax(n_q, d)
+        state.step(isa, q, keys, values, softcap)
+        assert_close(state.result(), attention(q, keys, values, softcap), 2e-6)
+
+
+@pytest.mark.parametrize("isa", variants("attend"))
+@pytest.mark.parametrize("peak", [0.0, 30.0, 1000.0])
+def test_attend_with_flat_and_extreme_scores(isa: str, peak: float) -> None:
+    """All scores equal; one far above all others; differences beyond exp's range."""
+    q, keys, values = cache(3, 24, 90, 0.0)
+    keys[:, 0] = np.linspace(-1, 1, 90)
+    q[:, 0] = peak
+    state = Softmax(3, 24)
+    state.step(isa, q, keys, values)
+    assert_close(state.result(), attention(q, keys, values, 0.0), 1e-5)
+
+
+@pytest.mark.parametrize("isa", variants("attend"))
+def test_attend_does_not_depend_on_cuts_or_company(isa: str) -> None:
+    """The contract on which exact chunking rests: cuts at multiples of 32 rows, any set of heads, the same bits."""
+    q, keys, values = cache(5, 20, 150, 0.5)
+    whole = Softmax(5, 20)
+    whole.step(isa, q, keys, values)
+    for cuts in ([32], [64, 96], [32, 64, 96, 128]):
+        state = Softmax(5, 20)
+        for a, b in zip([0, *cuts], [*cuts, 150], strict=True):
+            state.step(isa, q, keys[a:b], values[a:b])
+        assert np.array_equal(state.acc, whole.acc) and np.array_equal(state.sum, whole.sum)
+    for h in range(5):
+        alone = Softmax(1, 20)
+        alone.step(isa, q[h : h + 1], keys, values)
+        assert np.array_equal(alone.acc[0], whole.acc[h])
