@@ -30,8 +30,9 @@ SENTENCES = (
     "I need new shoes.",
     "Where is the train station?",
     "The weather is nice today.",
-    "She has been living in Berlin for three years.",
-    "Can you help me, please?",
+    "How much does this book cost?",
+    "We will meet tomorrow at eight o'clock.",
+    "I don't know what to say.",
 )
 
 

@@ -87,7 +87,7 @@ def byte_level() -> Backend:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
-    backend.add_tokens([AddedToken("<müde>", normalized=False)])
+    backend.add_tokens([AddedToken("<müde>", normalized=False), AddedToken("<漢 字>", normalized=False)])
     return backend
 
 

@@ -101,6 +101,13 @@ def test_a_prompt_may_end_within_a_character(make_tokenizer: MakeTokenizer) -> N
     assert "".join(streamed(tokenizer, ids[:2], ids[2:])) == "€"
 
 
+def test_an_added_token_ends_an_unfinished_character(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer("byte_level")
+    added = tokenizer.token_id("<漢 字>")
+    assert added is not None
+    assert streamed(tokenizer, [], [tokenizer.encode("€")[0], added]) == ["", "\ufffd<漢 字>", ""]
+
+
 @pytest.mark.parametrize("text", ["\ud800", "a\udcffb", b"bytes", 3, None])
 def test_what_is_not_text_is_refused(tokenizer: Tokenizer, text: str) -> None:
     with pytest.raises(ArgumentError, match=r"^text: "):
@@ -150,9 +157,9 @@ def test_another_models_tokenizer_is_refused(tokenizer: Tokenizer) -> None:
 def test_an_added_token_that_the_model_has_not(make_tokenizer: MakeTokenizer) -> None:
     whole = make_tokenizer("byte_level")
     tokenizer = Tokenizer(whole._backend.to_str().encode(), vocab_size=whole.vocab_size - 1)
-    assert tokenizer.encode("müde")
-    with pytest.raises(ArgumentError, match="<müde>"):
-        tokenizer.encode("<müde>")
+    assert tokenizer.encode("müde <müde>")
+    with pytest.raises(ArgumentError, match="<漢 字>"):
+        tokenizer.encode("<漢 字>")
 
 
 @pytest.mark.parametrize(
