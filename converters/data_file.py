@@ -126,7 +126,9 @@ def _encode_all(fd: int, plan: DataPlan, source: WeightSource) -> Iterator[int]:
 def _encode(entry: TensorEntry, rows: F32Array) -> Parts:
     if not FORMATS[entry.format].grouped:
         return FORMATS[entry.format].encode(rows, entry.group_size)
-    data, scales = _native.quantize(entry.format, rows, entry.group_size)  # as the format encodes, many times faster
+    data, scales = _native.quantize(
+        entry.format, None, rows, entry.group_size
+    )  # as the format encodes, many times faster
     return {"data": data, "scales": scales}
 
 
