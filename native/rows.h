@@ -23,19 +23,17 @@ static inline slm_act_row slm_act_row_at(const slm_matrix *w, const void *x, siz
     return (slm_act_row){values, scales, (const int32_t *)(scales + groups)};
 }
 
-/* IEEE half to single precision, exact; NaN stays NaN. */
+/* IEEE half to single precision, exact; NaN stays NaN. A half's exponent and fraction, moved to a float's place, are 2^-112 of its
+ * value, subnormals included; only infinity and NaN have to keep the top exponent. */
 static inline float slm_half_to_float(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, magnitude = (uint32_t)(h & 0x7fff) << 13, bits;
-    if (magnitude >= 0x0f800000) bits = magnitude + 0x70000000;      /* infinity, NaN: exponent 31 becomes 255 */
-    else if (magnitude >= 0x00800000) bits = magnitude + 0x38000000; /* exponent bias 15 becomes 127 */
-    else { /* zero and subnormal: fraction * 2^-24 */
-        float f = (float)(h & 0x3ff) * 0x1p-24f;
-        memcpy(&bits, &f, sizeof bits);
-    }
-    bits |= sign;
-    float out;
-    memcpy(&out, &bits, sizeof out);
-    return out;
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, bits = (uint32_t)(h & 0x7fff) << 13, scaled;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    value *= 0x1p112f;
+    memcpy(&scaled, &value, sizeof scaled);
+    bits = sign | (bits < 0x0f800000 ? scaled : bits | 0x7f800000);
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 /* Writes `count` neighbouring outputs of one row: sums plus bias (or NULL), with accumulate added to what is there. */

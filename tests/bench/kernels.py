@@ -2,8 +2,8 @@
 
     python tests/bench/kernels.py [--op linear] [--format q4] [--isa avx2] [--shape 8192x2048]
 
-Weights of decode (few rows) are rotated through more copies than caches hold, so GB/s is memory's. Times are of the thread's own CPU
-time, the best of several runs.
+With one row, weights are rotated through more copies than most caches hold, so GB/s is memory's. Times
+are CPU time of the thread, the best of several. embed is called row by row: mostly the cost of a call.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeslm import _native
 from edgeslm.formats import FORMATS
+
+F32Array = npt.NDArray[np.float32]
+U8Array = npt.NDArray[np.uint8]
 
 ROWS = (1, 4, 8, 64, 256)
 REPEATS = 7
@@ -33,7 +37,7 @@ def best_time(run: Callable[[], int]) -> float:
     return min(times)
 
 
-def aligned(values: Any) -> Any:
+def aligned(values: npt.NDArray[Any]) -> U8Array:
     raw = np.empty(values.nbytes + 64, np.uint8)
     start = -raw.ctypes.data % 64
     out = raw[start : start + values.nbytes]
@@ -54,13 +58,14 @@ def bench_linear(format: str, isa: str, group: int, n: int, k: int) -> None:
         y = np.empty((m, n), np.float32)
         used = copies if m == 1 else copies[:1]
 
-        def run(used: Any = used, x: Any = x, y: Any = y) -> int:
+        def run(used: list[U8Array] = used, x: U8Array = x, y: F32Array = y) -> int:
             for copy in used:
                 _native.linear(format, isa, copy, scales, n, k, group, x, y, 0, n)
             return len(used)
 
         seconds = best_time(run)
-        line = f"linear {format:3} {group:3} {isa:6} n={n} k={k} m={m:<3} {m * n * k / seconds / 1e9:7.1f} GMAC/s"
+        rate = m * n * k / seconds / 1e9
+        line = f"linear {format:3} {group:3} {isa:6} n={n} k={k} m={m:<3} {rate:7.1f} GMAC/s"
         print(line + (f" {size / seconds / 1e9:6.1f} GB/s" if m == 1 else ""), flush=True)
 
 
@@ -88,7 +93,9 @@ def bench_simple(op: str, format: str, isa: str, group: int, n: int, k: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("op", "format", "isa"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--shape", default="8192x2048", help="n x k")

@@ -14,17 +14,21 @@ import numpy.typing as npt
 import pytest
 
 from edgeslm import _native
-from edgeslm.formats import FORMATS, GROUP_SIZES
+from edgeslm.formats import FORMATS, GROUP_SIZES, Parts
 
 F32Array = npt.NDArray[np.float32]
+F64Array = npt.NDArray[np.float64]
 U8Array = npt.NDArray[np.uint8]
+I8Array = npt.NDArray[np.int8]
+I32Array = npt.NDArray[np.int32]
+Kernel = tuple[str, int, str]  # format, group, isa
 PROT_NONE = 0
 GUARD = np.float32(-12345.5)
 
 
 def _at_page_end(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy that begins at a multiple of 16 (not of 64 bytes, where it can be helped) and ends, up to 15 bytes, before a page that
-    cannot be read: a kernel that reads past the end crashes."""
+    """A copy, 16-byte aligned, that ends at most 15 bytes before a page that cannot be read: a kernel that
+    reads past the end crashes."""
     page = mmap.PAGESIZE
     size = (values.nbytes + 31) // page * page + page
     area = mmap.mmap(-1, size + page)
@@ -77,7 +81,11 @@ class Weight:
         return out[:k]
 
 
-def _store(format: str, group: int, parts: dict[str, Any], shape: tuple[int, int]) -> Weight:
+Encode = Callable[[str, int, F32Array], Weight]
+Store = Callable[[str, int, Parts, tuple[int, int]], Weight]
+
+
+def _store(format: str, group: int, parts: Parts, shape: tuple[int, int]) -> Weight:
     values = FORMATS[format].decode(parts, shape, group)
     data = _at_page_end(np.ascontiguousarray(parts["data"]).reshape(-1).view(np.uint8))
     scales = _at_page_end(parts["scales"]) if group else None
@@ -85,13 +93,13 @@ def _store(format: str, group: int, parts: dict[str, Any], shape: tuple[int, int
 
 
 @pytest.fixture
-def encode() -> Callable[[str, int, F32Array], Weight]:
+def encode() -> Encode:
     """(format, group, float32 rows) → Weight."""
     return lambda format, group, rows: _store(format, group, FORMATS[format].encode(rows, group), rows.shape)
 
 
 @pytest.fixture
-def from_parts() -> Callable[[str, int, dict[str, Any], tuple[int, int]], Weight]:
+def from_parts() -> Store:
     """(format, group, parts as stored, shape) → Weight, for bytes that no quantiser would write."""
     return _store
 
@@ -110,7 +118,7 @@ KERNELS: dict[str, Callable[[str], bool]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The fixtures of KERNELS: (format, group, isa) of every row of the manifest whose op is the module's OP."""
+    """The fixtures of KERNELS: (format, group, isa) of every row of the manifest with the module's OP."""
     for fixture in KERNELS.keys() & set(metafunc.fixturenames):
         cases = []
         for op, format, isa, runnable in _native.kernel_rows():

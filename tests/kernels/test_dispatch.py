@@ -22,8 +22,9 @@ from edgeslm import _native
 rng = np.random.default_rng(0)
 w, x = rng.standard_normal((2, 64, 1000)).astype(np.float32)
 y = np.zeros((64, 64), np.float32)
-_native.linear("f32", {isa}, w.reshape(-1).view(np.uint8), None, 64, 1000, 0, _native.pack("f32", {isa}, x), y, 0, 64)
-print({isa} or _native.isa(), y.tobytes().hex())
+isa, packed = {isa}, _native.pack("f32", {isa}, x)
+_native.linear("f32", isa, w.reshape(-1).view(np.uint8), None, 64, 1000, 0, packed, y, 0, 64)
+print(isa or _native.isa(), y.tobytes().hex())
 """
 
 
@@ -32,7 +33,9 @@ def probe(forced: str | None, isa: str | None) -> subprocess.CompletedProcess[st
     if forced is not None:
         environment["EDGESLM_ISA"] = forced
     code = PROBE.format(isa=repr(isa))
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("isa", USABLE)
@@ -74,7 +77,9 @@ def test_arguments_are_checked() -> None:
         _native.pack("q8", "sse9", x, 32)
     y = np.zeros((1, 4), np.float32)
     with pytest.raises(ArgumentError, match="data has 16 bytes"):
-        _native.linear("f32", "ref", np.zeros(16, np.uint8), None, 4, 32, 0, _native.pack("f32", "ref", x), y, 0, 4)
+        _native.linear(
+            "f32", "ref", np.zeros(16, np.uint8), None, 4, 32, 0, _native.pack("f32", "ref", x), y, 0, 4
+        )
     good = np.zeros(4 * 32 * 4, np.uint8)
     for n0, n1 in ((-1, 2), (2, 2), (0, 5)):
         with pytest.raises(ArgumentError, match="outputs"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from edgeslm.formats import FORMATS
+
+if TYPE_CHECKING:
+    from tests.kernels.conftest import Encode, F32Array, F64Array, Kernel, Store, Weight
 
 OP = "linear"
 GUARD = np.float32(-12345.5)
@@ -15,7 +18,7 @@ SHAPES = [(1, 1), (3, 31), (5, 33), (37, 172), (33, 64), (70, 200), (16, 256), (
 ROWS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 67]
 
 
-def activations_as_read(weight: Any, x: Any) -> Any:
+def activations_as_read(weight: Weight, x: F32Array) -> F64Array:
     """The float64 activations that packed rows stand for."""
     if not weight.group:
         return x.astype(np.float64)
@@ -31,7 +34,7 @@ def activations_as_read(weight: Any, x: Any) -> Any:
     return values[:, :k]
 
 
-def assert_close(weight: Any, actual: Any, x: Any, expected: Any) -> None:
+def assert_close(weight: Weight, actual: F32Array, x: F64Array, expected: F64Array) -> None:
     """Within float32 rounding of k products."""
     bound = np.abs(x).astype(np.float64) @ np.abs(weight.values).astype(np.float64).T
     assert np.isfinite(actual).all()
@@ -40,7 +43,9 @@ def assert_close(weight: Any, actual: Any, x: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_float64_product(kernel: Any, shape: Any, encode: Any, rng: Any) -> None:
+def test_equals_float64_product(
+    kernel: Kernel, shape: tuple[int, int], encode: Encode, rng: np.random.Generator
+) -> None:
     format, group, isa = kernel
     weight = encode(format, group, rng.standard_normal(shape).astype(np.float32))
     for m in ROWS:
@@ -50,7 +55,9 @@ def test_equals_float64_product(kernel: Any, shape: Any, encode: Any, rng: Any) 
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_blockwise_equals_ref_bit_for_bit(blockwise_kernel: Any, shape: Any, encode: Any, rng: Any) -> None:
+def test_blockwise_equals_ref_bit_for_bit(
+    blockwise_kernel: Kernel, shape: tuple[int, int], encode: Encode, rng: np.random.Generator
+) -> None:
     format, group, isa = blockwise_kernel
     weight = encode(format, group, rng.standard_normal(shape).astype(np.float32))
     for m in ROWS:
@@ -60,14 +67,22 @@ def test_blockwise_equals_ref_bit_for_bit(blockwise_kernel: Any, shape: Any, enc
 
 @pytest.mark.parametrize("fill", [0, 1, 127, 128, 129, 255, "mixed"])
 @pytest.mark.parametrize("sign", [1, -1, "alternating"])
-def test_extreme_blockwise_values(blockwise_kernel: Any, fill: Any, sign: Any, from_parts: Any, rng: Any) -> None:
-    """Sums at the ends of 16 bits and beyond: every byte of the weight, including those that no quantiser writes."""
+def test_extreme_blockwise_values(
+    blockwise_kernel: Kernel, fill: int | str, sign: int | str, from_parts: Store, rng: np.random.Generator
+) -> None:
+    """Sums at the ends of 16 bits and beyond: also bytes that no quantiser writes."""
     format, group, isa = blockwise_kernel
     n, k = 21, 5 * group - 3
     layout = FORMATS[format].layout((n, k), group)
     shape = layout["data"].shape
-    data = rng.integers(0, 2, shape, np.uint8) * np.uint8(255) if fill == "mixed" else np.full(shape, fill, np.uint8)
-    weight = from_parts(format, group, {"data": data, "scales": np.ones(layout["scales"].shape, np.float32)}, (n, k))
+    data = (
+        rng.integers(0, 2, shape, np.uint8) * np.uint8(255)
+        if fill == "mixed"
+        else np.full(shape, fill, np.uint8)
+    )
+    weight = from_parts(
+        format, group, {"data": data, "scales": np.ones(layout["scales"].shape, np.float32)}, (n, k)
+    )
     signs = np.where(np.arange(k) % 2, 1, -1) if sign == "alternating" else np.full(k, sign)
     for m in (1, 5, 9):
         x = np.tile(signs.astype(np.float32) * 127, (m, 1))
@@ -77,7 +92,7 @@ def test_extreme_blockwise_values(blockwise_kernel: Any, fill: Any, sign: Any, f
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-45, -1e-40, 5.9604645e-08, 65504.0, -65504.0])
-def test_extreme_float_values(dense_kernel: Any, value: float, encode: Any) -> None:
+def test_extreme_float_values(dense_kernel: Kernel, value: float, encode: Encode) -> None:
     format, group, isa = dense_kernel
     weight = encode(format, group, np.full((7, 45), value, np.float32))
     for m in (1, 4, 9):
@@ -87,7 +102,9 @@ def test_extreme_float_values(dense_kernel: Any, value: float, encode: Any) -> N
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_non_finite_activations_are_not_lost(kernel: Any, bad: float, encode: Any, rng: Any) -> None:
+def test_non_finite_activations_are_not_lost(
+    kernel: Kernel, bad: float, encode: Encode, rng: np.random.Generator
+) -> None:
     format, group, isa = kernel
     weight = encode(format, group, rng.standard_normal((9, 70)).astype(np.float32))
     for m in (1, 6):
@@ -98,7 +115,7 @@ def test_non_finite_activations_are_not_lost(kernel: Any, bad: float, encode: An
         assert np.isfinite(y[1:]).all()
 
 
-def test_zero_activations_give_zero(kernel: Any, encode: Any, rng: Any) -> None:
+def test_zero_activations_give_zero(kernel: Kernel, encode: Encode, rng: np.random.Generator) -> None:
     format, group, isa = kernel
     weight = encode(format, group, rng.standard_normal((9, 70)).astype(np.float32))
     for m in (1, 6):
@@ -106,8 +123,10 @@ def test_zero_activations_give_zero(kernel: Any, encode: Any, rng: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(37, 172), (66, 320)], ids=str)
-def test_result_is_independent_of_the_cut(kernel: Any, shape: Any, encode: Any, rng: Any) -> None:
-    """Rows together equal rows alone, and any range of outputs equals the whole, bit for bit; nothing else is written."""
+def test_result_is_independent_of_the_cut(
+    kernel: Kernel, shape: tuple[int, int], encode: Encode, rng: np.random.Generator
+) -> None:
+    """Rows together equal rows alone, a range of outputs the whole, bit for bit; nothing else is written."""
     format, group, isa = kernel
     n, k = shape
     weight = encode(format, group, rng.standard_normal(shape).astype(np.float32))
@@ -122,7 +141,7 @@ def test_result_is_independent_of_the_cut(kernel: Any, shape: Any, encode: Any, 
             assert (part[:, :n0] == GUARD).all() and (part[:, n1:] == GUARD).all()
 
 
-def test_bias_accumulate_and_guards(kernel: Any, encode: Any, rng: Any) -> None:
+def test_bias_accumulate_and_guards(kernel: Kernel, encode: Encode, rng: np.random.Generator) -> None:
     """y + (w x + bias), rounded in that order, in rows wider than n; the cells around stay as they were."""
     format, group, isa = kernel
     weight = encode(format, group, rng.standard_normal((37, 172)).astype(np.float32))

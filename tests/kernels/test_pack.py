@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from edgeslm import _native
 
+if TYPE_CHECKING:
+    from tests.kernels.conftest import F32Array, I8Array, I32Array, Kernel
+
 OP = "pack"
 ZERO_POINT = {"q8": 128, "q4": 8}
 SIZES = [1, 31, 32, 33, 63, 172, 256, 1030]
 
 
-def pack(format: str, x: Any, group: int) -> tuple[Any, Any, Any]:
+def pack(format: str, x: F32Array, group: int) -> tuple[I8Array, F32Array, I32Array]:
     """The definition in native/kernels.h: values, scales, corrections."""
     m, k = x.shape
     groups = -(-k // group)
@@ -32,7 +35,7 @@ def pack(format: str, x: Any, group: int) -> tuple[Any, Any, Any]:
     return values, scales, corrections
 
 
-def rows(rng: np.random.Generator, k: int) -> Any:
+def rows(rng: np.random.Generator, k: int) -> F32Array:
     """Random, zero, tiny, all equal, huge, one peak."""
     x = rng.standard_normal((8, k)).astype(np.float32)
     x[1] = 0
@@ -45,7 +48,7 @@ def rows(rng: np.random.Generator, k: int) -> Any:
 
 
 @pytest.mark.parametrize("k", SIZES)
-def test_equals_definition(kernel: Any, k: int, rng: Any) -> None:
+def test_equals_definition(kernel: Kernel, k: int, rng: np.random.Generator) -> None:
     format, group, isa = kernel
     x = rows(rng, k)
     packed = _native.pack(format, isa, x, group)
@@ -54,13 +57,15 @@ def test_equals_definition(kernel: Any, k: int, rng: Any) -> None:
     values, scales, corrections = pack(format, x, group)
     np.testing.assert_array_equal(packed[:, :kp].view(np.int8), values)
     np.testing.assert_array_equal(packed[:, kp : kp + 4 * groups].copy().view(np.float32), scales)
-    np.testing.assert_array_equal(packed[:, kp + 4 * groups : kp + 8 * groups].copy().view(np.int32), corrections)
+    np.testing.assert_array_equal(
+        packed[:, kp + 4 * groups : kp + 8 * groups].copy().view(np.int32), corrections
+    )
     assert (packed[:, kp + 8 * groups :] == 0xA5).all(), "wrote past the corrections"
     assert packed.ctypes.data % 64 == 0 and packed.shape[1] % 64 == 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_non_finite_reaches_the_scale(kernel: Any, bad: float, rng: Any) -> None:
+def test_non_finite_reaches_the_scale(kernel: Kernel, bad: float, rng: np.random.Generator) -> None:
     format, group, isa = kernel
     x = rng.standard_normal((2, 40)).astype(np.float32)
     x[1, 3] = bad
