@@ -15,23 +15,24 @@ from setuptools import Extension, setup
 
 LIMITED_API = "0x030b0000"  # one abi3 wheel for Python 3.11 and later
 MSVC = sys.platform == "win32"
+SANITIZE = bool(os.environ.get("EDGESLM_SANITIZE"))
+WERROR = bool(os.environ.get("EDGESLM_WERROR"))
 
 if MSVC:
-    CFLAGS = ["/O2", "/std:c11"]
+    BASE = ["/O2"]
+    CFLAGS = [*BASE, "/std:c11", *(["/WX"] if WERROR else [])]
+    LINK: list[str] = []
     ISA_FLAGS = {"ref": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
 else:
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    BASE = ["-O2", "-g", *sanitizers] if SANITIZE else ["-O2", "-g0"]  # debug information is most of an extension
+    LINK = ["-pthread", *(sanitizers if SANITIZE else [])]
     # No contraction: `a * b + c` must round the same in every build, or runs would depend on the compiler.
-    CFLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
+    CFLAGS = [*BASE, "-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
+    CFLAGS += ["-Werror"] if WERROR else []
     AVX2 = ["-mavx2", "-mfma", "-mf16c"]
     AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
     ISA_FLAGS = {"ref": [], "avx2": AVX2, "avx512": AVX512}
-if os.environ.get("EDGESLM_WERROR"):
-    CFLAGS.append("/WX" if MSVC else "-Werror")
-SANITIZE = (
-    ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
-    if os.environ.get("EDGESLM_SANITIZE")
-    else []
-)
 
 X86 = platform.machine().lower() in {"x86_64", "amd64"}
 HEADERS = [str(p) for p in sorted(Path("native").rglob("*.h"))] + ["native/kernels.def"]
@@ -43,7 +44,7 @@ def c_library(name: str, isa: str, sources: list[str]) -> tuple[str, dict[str, l
         "depends": HEADERS,
         "obj_deps": {"": HEADERS},
         "include_dirs": ["native"],
-        "cflags": CFLAGS + ISA_FLAGS[isa] + SANITIZE,
+        "cflags": CFLAGS + ISA_FLAGS[isa],
     }
 
 
@@ -64,8 +65,8 @@ def extension(module: str, path: str) -> Extension:
         include_dirs=["native"],
         depends=HEADERS,
         define_macros=[("Py_LIMITED_API", LIMITED_API), ("CYTHON_LIMITED_API", LIMITED_API)],
-        extra_compile_args=[] if MSVC else ["-O2", *SANITIZE],
-        extra_link_args=[] if MSVC else ["-pthread", *SANITIZE],
+        extra_compile_args=BASE,
+        extra_link_args=LINK,
         libraries=[] if MSVC else ["m"],
         py_limited_api=True,
     )

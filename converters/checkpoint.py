@@ -20,6 +20,7 @@ from edgeslm.errors import ArgumentError, CheckpointError, ModelFormatError, Uns
 from edgeslm.spec import DecoderSpec
 
 _DERIVED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")  # old checkpoints store what the config says already
+GENERATION_CONFIG = "generation_config.json"
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 
@@ -31,7 +32,7 @@ class Checkpoint:
     source: str  # what the user named: a folder's name, or a Hub id
     model_type: str
     config: dict[str, Any]
-    generation_config: dict[str, Any]  # generation_config.json; where there is none, the token ids of the config
+    generation_config: dict[str, Any]  # with the token ids of the config where it names none itself
     spec: DecoderSpec
     weights: CheckpointWeights
     weight_files: list[Path]
@@ -105,14 +106,14 @@ def _tie(stored: dict[str, Stored], tensors: dict[str, StoredTensor]) -> None:
 
 
 def _generation_config(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    path = folder / "generation_config.json"
-    if not path.exists():
-        keys = ("bos_token_id", "eos_token_id", "pad_token_id")
-        return {key: config[key] for key in keys if config.get(key) is not None}
-    values = read_json(path)
+    """``generation_config.json``; token ids that it leaves out come from the config."""
+    keys = ("bos_token_id", "eos_token_id", "pad_token_id")
+    from_config = {key: config[key] for key in keys if config.get(key) is not None}
+    path = folder / GENERATION_CONFIG
+    values = read_json(path) if path.exists() else {}
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: expected an object, found {type(values).__name__}")
-    return values
+    return {**from_config, **{key: value for key, value in values.items() if value is not None or key not in keys}}
 
 
 def _licence(folder: Path) -> str:

@@ -6,6 +6,7 @@ load → the original's answer → targets → verify, all in a staging folder �
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from edgeslm._version import __version__
 from edgeslm.bundle import Bundle
 from edgeslm.converters import reference_answer, to_onnx
 from edgeslm.converters.card import model_card
-from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
+from edgeslm.converters.checkpoint import GENERATION_CONFIG, Checkpoint, open_checkpoint
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging, stage
 from edgeslm.converters.verify import Report, target_json, verify
@@ -36,7 +37,6 @@ TARGETS: dict[str, TargetWriter] = {"onnx": to_onnx.write_target}
 
 DEFAULT_CONTEXT = 4096  # tokens; larger contexts are asked for, because caches and rope tables grow with them
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
-GENERATION_CONFIG = "generation_config.json"
 SAMPLE_BYTES, SAMPLE_STRIDE = 64 << 10, 4 << 20
 # onnxruntime copies all weights when it opens a graph; above this size of the bundle only engines that map them check
 # it during conversion, so that memory stays bounded. `edgeslm verify` asks every engine.
@@ -154,11 +154,12 @@ def _check_same_model(
 
 
 def _stage_source_files(checkpoint: Checkpoint, staging: Staging) -> None:
-    """Tokenizer, generation config and licence texts, byte for byte."""
-    names = [n for n in (*TOKENIZER_FILES, GENERATION_CONFIG) if (checkpoint.folder / n).is_file()]
+    """Tokenizer and licence texts byte for byte, and the generation config."""
+    names = [n for n in TOKENIZER_FILES if (checkpoint.folder / n).is_file()]
     names += [p.name for p in checkpoint.licence_files]
     for name in names:
         staging.write(name, (checkpoint.folder / name).read_bytes())
+    staging.write(GENERATION_CONFIG, (json.dumps(checkpoint.generation_config, indent=1) + "\n").encode())
     if "tokenizer.json" not in names:
         log.warning("%s has no tokenizer.json: the bundle will take token ids only", checkpoint.folder)
 

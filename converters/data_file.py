@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from edgeslm import _native
 from edgeslm.converters.policy import Options, tensor_formats
@@ -87,7 +90,7 @@ def write_data(path: Path, plan: DataPlan, source: WeightSource, progress: Progr
         fd = file.fileno()
         os.ftruncate(fd, plan.bytes)  # gaps read as zeros
         for constant in plan.constants.values():
-            _write(fd, memoryview(constant.values).cast("B"), constant.part.offset)
+            _write(fd, constant.values, constant.part.offset)
         done = sum(c.part.bytes for c in plan.constants.values())
         for written in _encode_all(fd, plan, source):
             done += written
@@ -102,7 +105,7 @@ def _encode_all(fd: int, plan: DataPlan, source: WeightSource) -> Iterator[int]:
         parts = _encode(entry, source.rows(name, start, stop))
         for part, values in parts.items():
             place = entry.parts[part]
-            _write(fd, memoryview(values).cast("B"), place.offset + start * (place.bytes // entry.shape[0]))
+            _write(fd, values, place.offset + start * (place.bytes // entry.shape[0]))
         return sum(values.nbytes for values in parts.values())
 
     with ThreadPoolExecutor(WORKERS, "edgeslm-encode") as pool:
@@ -123,11 +126,14 @@ def _encode_all(fd: int, plan: DataPlan, source: WeightSource) -> Iterator[int]:
 def _encode(entry: TensorEntry, rows: F32Array) -> Parts:
     if not FORMATS[entry.format].grouped:
         return FORMATS[entry.format].encode(rows, entry.group_size)
-    data, scales = _native.quantize(entry.format, rows, entry.group_size)  # as the format encodes, many times faster
+    data, scales = _native.quantize(
+        entry.format, None, rows, entry.group_size
+    )  # as the format encodes, many times faster
     return {"data": data, "scales": scales}
 
 
-def _write(fd: int, data: memoryview, offset: int) -> None:
+def _write(fd: int, values: npt.NDArray[Any], offset: int) -> None:
+    data = values.data.cast("B")
     while data:
         written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written

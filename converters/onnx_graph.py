@@ -20,7 +20,6 @@ CONTRIB = "com.microsoft"  # onnxruntime's own operators: docs/ContribOperators.
 
 # TensorProto.DataType
 _TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "float16": 10}
-_EXTERNAL = 1  # TensorProto.DataLocation
 
 
 class Graph:
@@ -74,7 +73,7 @@ class Graph:
         """An initialiser that lies in the data file."""
         if name not in self._initializers:
             tensor = self._onnx.TensorProto(name=name, data_type=_TYPES[np.dtype(dtype).name], dims=shape)
-            tensor.data_location = _EXTERNAL
+            tensor.data_location = self._onnx.TensorProto.EXTERNAL
             for key, value in (("location", self._data_file), ("offset", part.offset), ("length", part.bytes)):
                 tensor.external_data.add(key=key, value=str(value))
             self._initializers[name] = tensor
@@ -93,8 +92,8 @@ class Graph:
         """Declare a value as an output of the graph."""
         self._outputs.append(self._onnx.helper.make_tensor_value_info(name, _TYPES[dtype], shape))
 
-    def serialize(self, name: str) -> bytes:
-        """The bytes of the ``.onnx`` file."""
+    def serialize(self, name: str, metadata: dict[str, str]) -> bytes:
+        """The bytes of the ``.onnx`` file; ``metadata`` is carried for its readers."""
         graph = self._onnx.helper.make_graph(
             self._nodes, name, self._inputs, self._outputs, list(self._initializers.values())
         )
@@ -105,5 +104,6 @@ class Graph:
             producer_name="edgeslm",
             producer_version=__version__,
         )
+        self._onnx.helper.set_model_props(model, metadata)
         data: bytes = model.SerializeToString()
         return data

@@ -21,7 +21,7 @@ class Options:
         ArgumentError: an unknown level or group size, or ``embed`` where nothing is quantised.
     """
 
-    quantize: str = "none"  # "none", "fp16", "int8" or "int4"
+    quantize: str = "int8"  # "none", "fp16", "int8" or "int4"
     group_size: int = 32  # weights that share a scale; of no effect on "none" and "fp16"
     embed: str | None = None  # level of the embedding, and so of a head tied to it; None: like the rest
 

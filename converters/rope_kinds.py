@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeslm.converters.config import Config
-from edgeslm.errors import UnsupportedModelError
 from edgeslm.rope import F32Array
 from edgeslm.spec import Rope
 
@@ -28,30 +27,23 @@ def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
         UnsupportedModelError: a kind that is not supported, or keys that the kind does not know.
         CheckpointError: a value out of range.
     """
-    theta = config.number("rope_theta", DEFAULT_THETA)
-    original = config.integer("original_max_position_embeddings", context_length)
     scaling, parameters = config.section("rope_scaling"), config.section("rope_parameters")
-    section = scaling or parameters
-    _check_whole_heads(config)
-    if section is None:
-        return _default(Config({}, "rope"), inverse_frequencies(theta, head_dim), original)
-    _check_whole_heads(section)
-    legacy_kind = section.text("type", "default")
-    kind = section.text("rope_type", legacy_kind)
+    section = scaling or parameters or Config({}, "rope_parameters")
+    for part in (config, section):
+        if part.number("partial_rotary_factor", 1.0) != 1.0:
+            raise part.unsupported("partial_rotary_factor", ["1"])
+    outer_theta = config.number("rope_theta", DEFAULT_THETA)
+    frequencies = inverse_frequencies(section.number("rope_theta", outer_theta), head_dim)
+    inner_original = section.integer("original_max_position_embeddings", context_length)
+    original = config.integer("original_max_position_embeddings", inner_original)
+    old_name = section.text("type", "default")
+    kind = section.text("rope_type", old_name)
     if kind not in KINDS:
         raise section.unsupported("rope_type" if "rope_type" in section else "type", KINDS)
-    frequencies = inverse_frequencies(section.number("rope_theta", theta), head_dim)
-    if "original_max_position_embeddings" not in config:
-        original = section.integer("original_max_position_embeddings", original)
     with np.errstate(all="ignore"):  # what overflows is refused by the spec
         rope = KINDS[kind](section, frequencies, original)
     section.check_all_read()
     return rope
-
-
-def _check_whole_heads(config: Config) -> None:
-    if config.number("partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModelError("partial_rotary_factor: this family rotates whole heads; expected 1 or nothing")
 
 
 def inverse_frequencies(theta: float, dim: int) -> F32Array:

@@ -72,4 +72,4 @@ def build_graph(spec: DecoderSpec, plan: DataPlan, rows: Rows, accuracy_level: i
     """
     graph = Graph(Path(plan.file).name)
     build(spec, OnnxBuilder(spec, plan, graph, rows, accuracy_level))
-    return graph.serialize("decoder")
+    return graph.serialize("decoder", {"context_length": str(spec.context_length)})

@@ -1,5 +1,6 @@
 """Run small language models offline, on the device: ``edgeslm.load(path)``, then ``generate`` or ``stream``."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library prints nothing by itself
 
 # Imported on first use, so that importing edgeslm costs next to nothing.
 _HOMES = {

@@ -12,6 +12,9 @@ import pytest
 from tiny_models import FAMILIES, write_checkpoint
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from edgeslm.converters.convert import convert
+from edgeslm.converters.policy import Options
+
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]
 TOKENIZER_VOCAB = 320  # 256 bytes, the special tokens, and some merges
 _TEXT = ("The little cat sat on the mat and the little dog sat on the log. Größe, naïve, 你好, ✓. " * 4).splitlines()
@@ -53,6 +56,20 @@ def make_checkpoint() -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(make_checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with its tokenizer; shared, so not to be changed."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It as an int4 bundle with an int8 embedding; shared, so not to be changed."""
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    convert(tiny_checkpoint, folder, options=Options("int4", embed="int8"), check=False)
+    return folder
 
 
 def write_tokenizer(folder: Path) -> None:

@@ -6,6 +6,7 @@ JSON value: the result, or ``{"error": {"type", "message"}}`` when there is none
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that lacks a character still shows the rest
+    logging.basicConfig(level=logging.WARNING, format="edgeslm: %(message)s")  # to stderr
     as_json = "--json" in arguments
     try:
         return int(edgeslm.main(arguments, prog_name="edgeslm", standalone_mode=False) or 0)

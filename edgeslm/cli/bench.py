@@ -18,7 +18,7 @@ from edgeslm.errors import EngineError
 COLUMNS = ("engine", "isa", "threads", "prefill tok/s", "decode tok/s", "first token", "load", "peak RSS", "anonymous")
 
 
-@click.command()
+@click.command(short_help="Measure speed and memory.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("-p", "prompt", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens of the prompt.")
 @click.option("-n", "new", type=click.IntRange(min=1), default=64, show_default=True, help="Decode steps.")

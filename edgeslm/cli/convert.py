@@ -11,7 +11,7 @@ from edgeslm.cli.options import json_option, separated, threads_option
 from edgeslm.cli.output import VERIFICATION_COLUMNS, print_json, print_table, progress, size, verification_rows
 
 
-@click.command()
+@click.command(short_help="Convert a checkpoint into a bundle, and verify it.")
 @click.argument("source", metavar="SRC")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("--to", type=separated(str), metavar="TARGETS", default="onnx", show_default=True, help="Targets.")

@@ -30,12 +30,13 @@ SENTENCES = (
     "I need new shoes.",
     "Where is the train station?",
     "The weather is nice today.",
-    "She has been living in Berlin for three years.",
-    "Can you help me, please?",
+    "How much does this book cost?",
+    "We will meet tomorrow at eight o'clock.",
+    "I don't know what to say.",
 )
 
 
-@click.command()
+@click.command(short_help="Convert, verify and run the embedded translator.")
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the bundle here; default: a temporary folder.")
 @engine_option
 @threads_option

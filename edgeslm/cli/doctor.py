@@ -22,7 +22,7 @@ CPU_FEATURES = (
 )
 
 
-@click.command()
+@click.command(short_help="Show what edgeslm finds here.")
 @json_option
 def command(as_json: bool) -> None:
     """Show what edgeslm finds here: Python, CPU, engines (and why one is missing), package versions.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgeslm.bundle import Bundle
 
 
-@click.command()
+@click.command(short_help="Show what a bundle holds.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @json_option
 def command(bundle: Path, as_json: bool) -> None:

@@ -84,6 +84,11 @@ def size(count: float) -> str:
     return f"{count:.2f} GB"
 
 
+VERIFY_FAILED = 3  # exit code
+VERIFICATION_COLUMNS = ("target", "engine", "max error", "KL", "top-1", "limits", "result")
+LIMITS = {"max_relative_error": "max error / max logit ≤", "kl": "KL ≤", "top1_agreement": "top-1 ≥"}
+
+
 def verification_rows(target: str, found: dict[str, Any]) -> list[list[object]]:
     """Rows for VERIFICATION_COLUMNS: one for each engine that ran a target."""
     engines = found.get("engines") or {"none": found}
@@ -92,12 +97,8 @@ def verification_rows(target: str, found: dict[str, Any]) -> list[list[object]]:
             target,
             engine,
             *(("" if m.get(key) is None else f"{m[key]:.3g}") for key in ("max_abs_error", "kl", "top1_agreement")),
-            ", ".join(f"{k} {v:g}" for k, v in m.get("limits", {}).items()),
+            ", ".join(f"{LIMITS.get(k, k)} {v:g}" for k, v in m.get("limits", {}).items()),
             "passed" if m.get("passed") else "FAILED",
         ]
         for engine, m in engines.items()
     ]
-
-
-VERIFY_FAILED = 3  # exit code
-VERIFICATION_COLUMNS = ("target", "engine", "max error", "KL", "top-1", "limits", "result")

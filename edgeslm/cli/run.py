@@ -6,16 +6,17 @@ import dataclasses
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgeslm.cli.options import engine_option, json_option, number, threads_option
 from edgeslm.cli.output import print_json
+from edgeslm.errors import ArgumentError
+from edgeslm.generation.options import MAX_SEED
 
-MAX_SEED = 2**64 - 1
 
-
-@click.command()
+@click.command(short_help="Complete a prompt.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt")
 @click.option("--max-new-tokens", "--max-tokens", type=click.IntRange(min=1), help="At most so many; default: 256.")
@@ -30,18 +31,7 @@ MAX_SEED = 2**64 - 1
 @engine_option
 @threads_option
 @json_option
-def command(
-    bundle: Path,
-    prompt: str,
-    max_new_tokens: int | None,
-    temperature: float | None,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int | None,
-    engine: str,
-    threads: int | None,
-    as_json: bool,
-) -> None:
+def command(bundle: Path, prompt: str, engine: str, threads: int | None, as_json: bool, **sampling: Any) -> None:
     """Complete PROMPT with BUNDLE and print the completion as it comes.
 
     PROMPT is raw text; - reads it from stdin (UTF-8, less one line break at its end). Options left out follow the
@@ -57,15 +47,9 @@ def command(
     text = _from_stdin() if prompt == "-" else prompt
     with edgeslm.load(bundle, engine=engine, threads=threads) as model:
         if as_json:
-            result = model.generate(
-                text, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-            )
-            print_json(dataclasses.asdict(result))
+            print_json(dataclasses.asdict(model.generate(text, **sampling)))
             return
-        stream = model.stream(
-            text, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-        )
-        with closing(stream):
+        with closing(model.stream(text, **sampling)) as stream:
             for piece in stream:
                 click.echo(piece, nl=False)
         click.echo()
@@ -76,7 +60,5 @@ def _from_stdin() -> str:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        from edgeslm.errors import ArgumentError
-
         raise ArgumentError(f"stdin: byte {error.start} is not UTF-8; convert the text to UTF-8 first") from None
     return text.removesuffix("\n").removesuffix("\r")

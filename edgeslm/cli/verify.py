@@ -10,7 +10,7 @@ from edgeslm.cli.options import engine_option, json_option, threads_option
 from edgeslm.cli.output import VERIFICATION_COLUMNS, VERIFY_FAILED, print_json, print_table, progress, verification_rows
 
 
-@click.command()
+@click.command(short_help="Compare a bundle with the original model.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--against", metavar="SRC", help="Recompute the original's answer from this checkpoint.")
 @engine_option
@@ -28,17 +28,17 @@ def command(bundle: Path, against: str | None, engine: str, threads: int | None,
     edgeslm verify ./smol --against ./SmolLM2-135M-Instruct
     """
     from edgeslm.bundle import Bundle
-    from edgeslm.converters.verify import verify
+    from edgeslm.converters.reference_answer import NAME
+    from edgeslm.converters.verify import Report, verify
 
-    with progress() as show:
-        opened = Bundle.open(bundle, check="full")
-        report = verify(
-            opened,
-            engine=None if engine == "auto" else engine,
-            against=against,
-            threads=threads,
-            progress=show,
-        )
+    opened = Bundle.open(bundle, check="full")
+    if against is None and not opened.has(NAME):
+        click.echo(f"{bundle}: no {NAME} to compare with; name the original: --against SRC", err=True)
+        report = Report({})
+    else:
+        only = None if engine == "auto" else engine
+        with progress() as show:
+            report = verify(opened, engine=only, against=against, threads=threads, progress=show)
     found = report.to_json()
     if as_json:
         print_json(found)

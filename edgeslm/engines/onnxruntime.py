@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Iterator
@@ -39,7 +40,6 @@ class OnnxRuntimeEngine:
         self._graphs: dict[Rows, _Graph] = {}
         self._opening = threading.Lock()
         self._closed = False
-        self.mask = np.ones((1, spec.context_length), np.int64)
         self.graph("last")
 
     @classmethod
@@ -89,15 +89,19 @@ class _Graph:
             self._session = self._ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.cache_shapes = _check_interface(self._session, spec, rows, path.name)
 
-    def run(self, inputs: dict[str, npt.NDArray[Any]], cache: dict[str, Any], logits: Logits) -> None:
-        """One forward pass into ``logits``; ``cache`` holds what ``past_*`` and ``present_*`` are bound to."""
+    def bind(self, cache: dict[str, Any]) -> Any:
+        """A binding of the cache's buffers, each as both what was and what will be."""
+        binding = self._session.io_binding()
+        for layer_part, buffer in cache.items():
+            binding.bind_ortvalue_input("past_key_values." + layer_part, buffer)
+            binding.bind_ortvalue_output("present." + layer_part, buffer)
+        return binding
+
+    def run(self, binding: Any, inputs: dict[str, npt.NDArray[Any]], logits: Logits) -> None:
+        """One forward pass into ``logits`` and the bound cache."""
         with _translated("onnxruntime failed"):
-            binding = self._session.io_binding()
             for name, value in inputs.items():
                 binding.bind_cpu_input(name, value)
-            for layer_part, buffer in cache.items():
-                binding.bind_ortvalue_input("past_key_values." + layer_part, buffer)
-                binding.bind_ortvalue_output("present." + layer_part, buffer)
             binding.bind_ortvalue_output("logits", self.value(logits[None]))
             self._session.run_with_iobinding(binding)
 
@@ -112,8 +116,13 @@ class OnnxRuntimeSession:
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine: OnnxRuntimeEngine | None = engine
         graph = engine.graph("last")
-        # Zeroed pages cost nothing until they are written; onnxruntime reads and writes them in place.
-        self._cache = {name: graph.value(np.zeros(s, np.float32)) for name, s in graph.cache_shapes.items()}
+        try:  # zeroed pages cost nothing until they are written; onnxruntime reads and writes them in place
+            self._cache = {name: graph.value(np.zeros(s, np.float32)) for name, s in graph.cache_shapes.items()}
+        except MemoryError:
+            raise EngineError(
+                f"no memory for a cache of {engine.spec.context_length} tokens: convert with a smaller --context"
+            ) from None
+        self._bindings: dict[Rows, Any] = {}
         self._heads = max(block.mixer.n_heads for block in engine.spec.layers)
         self._length = 0
 
@@ -126,12 +135,12 @@ class OnnxRuntimeSession:
         check_rows(rows)
         checked = check_ids(ids, engine.spec, self._length).astype(np.int64)[None]
         count = checked.shape[1]
-        graph = engine.graph(rows if count > 1 else "last")
+        graph, binding = self._bound(engine, rows if count > 1 else "last")
         logits = np.empty((count if rows == "all" else 1, engine.spec.vocab_size), np.float32)
         for start, stop in self._chunks(count):
-            total = self._length + stop
-            inputs = {"input_ids": checked[:, start:stop], "attention_mask": engine.mask[:, :total]}
-            graph.run(inputs, self._cache, logits[start:stop] if rows == "all" else logits)
+            mask = np.ones((1, self._length + stop), np.int64)
+            inputs = {"input_ids": checked[:, start:stop], "attention_mask": mask}
+            graph.run(binding, inputs, logits[start:stop] if rows == "all" else logits)
         self._length += count
         return logits
 
@@ -142,12 +151,18 @@ class OnnxRuntimeSession:
 
     def close(self) -> None:
         self._engine = None
-        self._cache = {}
+        self._cache, self._bindings = {}, {}
 
     def _open(self) -> OnnxRuntimeEngine:
         if self._engine is None:
             raise EngineError("this session has been closed: open a new one")
         return self._engine
+
+    def _bound(self, engine: OnnxRuntimeEngine, rows: Rows) -> tuple[_Graph, Any]:
+        graph = engine.graph(rows)
+        if rows not in self._bindings:
+            self._bindings[rows] = graph.bind(self._cache)
+        return graph, self._bindings[rows]
 
     def _chunks(self, count: int) -> Iterator[tuple[int, int]]:
         """Cuts of the new rows that bound the memory of one run, attention scores above all."""
@@ -177,13 +192,16 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
     expect(inputs, "input_ids", "int64", 1, None)
     expect(inputs, "attention_mask", "int64", 1, None)
     expect(outputs, "logits", "float", 1, 1 if rows == "last" else None, spec.vocab_size)
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for layer, block in enumerate(spec.layers):
         heads, width = block.mixer.n_kv_heads, -(-block.mixer.head_dim // 8) * 8
         for part in (f"{layer}.key", f"{layer}.value"):
             expect(inputs, "past_key_values." + part, "float", 1, heads, None, width)
             expect(outputs, "present." + part, "float", 1, heads, None, width)
             shapes[part] = (1, heads, spec.context_length, width)
+    tables = session.get_modelmeta().custom_metadata_map.get("context_length", "unknown")
+    if tables != str(spec.context_length):  # older versions of onnxruntime read past the end of rope tables
+        problems.append(f"context_length: expected {spec.context_length}, found {tables}")
     extra = len(inputs) + len(outputs) - 3 - 2 * len(shapes)
     if problems or extra:
         detail = "; ".join(problems[:4]) or "it has further inputs or outputs"
@@ -193,16 +211,16 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
 
 def _import_onnxruntime() -> ModuleType:
     try:
-        import onnxruntime
+        module = importlib.import_module("onnxruntime")
     except ModuleNotFoundError:
         raise MissingExtraError("the onnxruntime engine", "onnxruntime", "onnx") from None
-    version: str = onnxruntime.__version__
+    version: str = module.__version__
     if tuple(int(n) for n in version.split(".")[:2]) < MINIMUM_VERSION:
         raise EngineError(
             f"onnxruntime {version} lets a graph read files outside its folder; expected {MINIMUM_VERSION[0]}."
             f"{MINIMUM_VERSION[1]} or later: pip install -U onnxruntime"
         )
-    return onnxruntime
+    return module
 
 
 @contextmanager

@@ -46,9 +46,7 @@ MUTATIONS: dict[str, Mutation] = {
     "norm_out_only": lambda: make_spec(block={"norm_in": False, "norm_out": True}),
     "frequencies": lambda: make_spec(ropes=(Rope(frequencies(10, 50.0)),)),
     "rope_scale": lambda: make_spec(ropes=_rope(scale=1.3)),
-    "long_rope": lambda: make_spec(
-        ropes=_rope(long_inv_freq=frequencies(10, 90.0), long_scale=1.2, switch_at=100)
-    ),
+    "long_rope": lambda: make_spec(ropes=_rope(long_inv_freq=frequencies(10, 90.0), long_scale=1.2, switch_at=100)),
     "long_rope_unused": lambda: make_spec(
         ropes=_rope(long_inv_freq=frequencies(10, 90.0), long_scale=1.2, switch_at=640)
     ),

@@ -26,7 +26,7 @@ IDS = make_ids(SPEC, 40)
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write_bundle(tmp_path_factory.mktemp("onnx") / "b", SPEC, make_weights(SPEC), Options())
+    return write_bundle(tmp_path_factory.mktemp("onnx") / "b", SPEC, make_weights(SPEC), Options("none"))
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def test_chunks_bound_the_attention_scores(engine: OnnxRuntimeEngine, monkeypatc
     sizes: list[int] = []
     session, run = engine.new_session(), module._Graph.run
 
-    def spy(graph: Any, inputs: dict[str, Any], *rest: Any) -> None:
+    def spy(graph: Any, binding: Any, inputs: dict[str, Any], logits: F32Array) -> None:
         sizes.append(inputs["input_ids"].shape[1])
-        run(graph, inputs, *rest)
+        run(graph, binding, inputs, logits)
 
     monkeypatch.setattr(module._Graph, "run", spy)
     session.forward(IDS)
@@ -210,7 +210,7 @@ EDITS = {
 def test_an_edited_graph_is_refused_in_one_line(tmp_path: Path, edit: Callable[[Any], None]) -> None:
     import onnx
 
-    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options())
+    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options("none"))
     for outside in (tmp_path / "outside", tmp_path / "elsewhere"):
         outside.write_bytes(bundle.file("onnx", "data").read_bytes())
     (bundle.folder / "link").symlink_to(tmp_path / "elsewhere")
@@ -225,7 +225,7 @@ def test_an_edited_graph_is_refused_in_one_line(tmp_path: Path, edit: Callable[[
 
 @pytest.mark.parametrize("content", [b"", b"no protobuf", bytes(1000)], ids=["empty", "text", "zeros"])
 def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
-    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options())
+    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options("none"))
     bundle.file("onnx", "model").write_bytes(content)
     with pytest.raises(EngineError):
         OnnxRuntimeEngine.open(bundle, 1)
@@ -233,16 +233,30 @@ def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_a_graph_of_another_decoder_is_refused(tmp_path: Path) -> None:
     other = make_spec(head_dim=32)
-    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options())
-    foreign = write_bundle(tmp_path / "c", other, make_weights(other), Options())
+    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options("none"))
+    foreign = write_bundle(tmp_path / "c", other, make_weights(other), Options("none"))
     for role in ("model", "data"):
         bundle.file("onnx", role).write_bytes(foreign.file("onnx", role).read_bytes())
     with pytest.raises(EngineError, match=r"not the graph of this bundle's decoder \(past_key_values\.0\.key"):
         OnnxRuntimeEngine.open(bundle, 1)
 
 
+def test_a_longer_context_than_that_of_the_graph_is_refused(bundle: Bundle) -> None:
+    spec = dataclasses.replace(SPEC, context_length=SPEC.context_length + 1)
+    lying = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, spec=spec))
+    with pytest.raises(EngineError, match="context_length: expected 65, found 64"):
+        OnnxRuntimeEngine.open(lying)
+
+
+def test_a_cache_beyond_the_memory_says_so(engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = dict.fromkeys(engine.graph("last").cache_shapes, (1, 2, 1 << 42, 16))
+    monkeypatch.setattr(engine.graph("last"), "cache_shapes", huge)
+    with pytest.raises(EngineError, match="--context"):
+        engine.new_session()
+
+
 def test_a_cut_data_file_is_refused(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options())
+    bundle = write_bundle(tmp_path / "b", SPEC, make_weights(SPEC), Options("none"))
     path = bundle.file("onnx", "data")
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(EngineError):

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import LLAMA3, llama, qwen2
+from tiny_models import CASES, LLAMA3, llama, qwen2
 
 from edgeslm.converters.config import Config
 from edgeslm.converters.families import family_of, model_types
 from edgeslm.converters.rope_kinds import inverse_frequencies
-from edgeslm.errors import CheckpointError, UnsupportedModelError
+from edgeslm.errors import CheckpointError, EdgeslmError, UnsupportedModelError
 from edgeslm.spec import DecoderSpec
 
 
 def read(values: dict[str, Any]) -> DecoderSpec:
-    config = Config(json.loads(json.dumps(values)), "config.json")
+    config = Config(json.loads(json.dumps(values)), "config.json")  # as from a file
     spec = family_of(config).read_spec(config)
     config.check_all_read()
     return spec
@@ -74,6 +76,54 @@ def test_llama_3_2_1b() -> None:
     assert (scaled[:15] == plain[:15]).all()  # wavelengths below 8192 / 4 stay
     assert (scaled[-14:] == plain[-14:] / np.float32(32)).all()  # above 8192 / 1: stretched
     assert ((scaled[15:-14] < plain[15:-14]) & (scaled[15:-14] > plain[15:-14] / 32)).all()
+
+
+def test_qwen2_5_0_5b() -> None:
+    """As published; its sliding window is written down, but off."""
+    spec = read(
+        {
+            "architectures": ["Qwen2ForCausalLM"],
+            "attention_dropout": 0.0,
+            "bos_token_id": 151643,
+            "eos_token_id": 151643,
+            "hidden_act": "silu",
+            "hidden_size": 896,
+            "initializer_range": 0.02,
+            "intermediate_size": 4864,
+            "max_position_embeddings": 32768,
+            "max_window_layers": 24,
+            "model_type": "qwen2",
+            "num_attention_heads": 14,
+            "num_hidden_layers": 24,
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-06,
+            "rope_theta": 1000000.0,
+            "sliding_window": 32768,
+            "tie_word_embeddings": True,
+            "torch_dtype": "bfloat16",
+            "transformers_version": "4.40.1",
+            "use_cache": True,
+            "use_mrope": False,
+            "use_sliding_window": False,
+            "vocab_size": 151936,
+        }
+    )
+    mixer = spec.blocks[0].mixer
+    assert (mixer.n_heads, mixer.n_kv_heads, mixer.head_dim, mixer.scale) == (14, 2, 64, 0.125)
+    assert spec.layout == (0,) * 24 and spec.tied and mixer.window == 0
+
+
+def test_keys_that_published_llamas_carry_are_harmless() -> None:
+    keys = {
+        "is_llama_config": True,
+        "rope_interleaved": False,
+        "rope_scaling": None,
+        "transformers.js_config": {"kv_cache_dtype": {"fp16": "float16"}},
+        "_name_or_path": "x",
+        "pretraining_tp": 2,
+        "unsloth_version": "2024.9",
+    }
+    assert read(llama(**keys)) == read(llama())
 
 
 def test_defaults_are_those_of_transformers() -> None:
@@ -132,6 +182,9 @@ def test_llama3_original_context_defaults_to_the_context() -> None:
     absent = read(llama(rope_scaling={"rope_type": "llama3", **scaling}))
     stated = {"rope_type": "llama3", **scaling, "original_max_position_embeddings": 128}
     assert absent.ropes == read(llama(rope_scaling=stated)).ropes
+    other = {**stated, "original_max_position_embeddings": 32}
+    outer = read(llama(rope_scaling=other, original_max_position_embeddings=128))  # the outer one wins
+    assert outer.ropes == absent.ropes != read(llama(rope_scaling=other)).ropes
 
 
 @pytest.mark.parametrize("key", ["clip_qkv", "logits_scaling", "sliding_window", "attn_logit_softcapping"])
@@ -154,7 +207,11 @@ def test_unknown_keys_are_refused_by_name(key: str) -> None:
             ["rope_parameters", "beta"],
         ),
         (llama(rope_parameters={"full_attention": {"rope_type": "default"}}), ["full_attention"]),
-        (llama(partial_rotary_factor=0.5), ["partial_rotary_factor"]),
+        (llama(partial_rotary_factor=0.5), ["config.json: partial_rotary_factor", "0.5"]),
+        (
+            llama(rope_parameters={"rope_type": "default", "partial_rotary_factor": 0.5}),
+            ["config.json: rope_parameters: partial_rotary_factor"],
+        ),
         (llama(rope_interleaved=True), ["rope_interleaved"]),
         (llama(quantization_config={"bits": 4}), ["quantization_config", "original"]),
         (qwen2(layer_types=["full_attention", "linear_attention", "full_attention"]), ["layer_types"]),
@@ -214,6 +271,36 @@ def test_missing_sizes_are_named(key: str) -> None:
 def test_bad_values_are_named(keys: dict[str, Any], name: str) -> None:
     with pytest.raises(CheckpointError, match=name):
         read(llama(**keys))
+
+
+HOSTILE = [
+    *(None, True, False, 0, -1, 1, 7, 1.5, 1e-40, 1e308, float("inf"), 1 << 24, 1 << 63, 10**400, "", "x", "linear"),
+    *([], [1], ["full_attention"] * 3, {}, {"a": 1}, {"rope_type": "linear", "factor": 1e-29}),
+    {"rope_type": "llama3", "factor": 1e29, "low_freq_factor": 1e-29, "high_freq_factor": 1.0000001e-29},
+    {"type": "llama3", "factor": 1e-29, "low_freq_factor": 1e29, "high_freq_factor": 1.1e29},
+]
+KEYS = [
+    "head_dim",
+    "rope_scaling",
+    "rope_parameters",
+    "rope_theta",
+    "layer_types",
+    "sliding_window",
+    "max_window_layers",
+]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", CASES)
+def test_any_value_anywhere_is_read_or_refused(case: str) -> None:
+    """Nothing but our own errors, and no overflow on the way."""
+    generator = random.Random(case)
+    for _ in range(150):
+        values = dict(CASES[case])
+        for key in generator.choices([*values, *KEYS], k=generator.randint(1, 3)):
+            values[key] = generator.choice(HOSTILE)
+        with contextlib.suppress(EdgeslmError):
+            read(values)
 
 
 def test_layer_types_must_fit() -> None:

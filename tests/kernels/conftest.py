@@ -70,9 +70,7 @@ class Weight:
         if y is None:
             y = np.full((len(x), n), GUARD, np.float32)
         end = n if n1 is None else n1
-        _native.linear(
-            self.format, isa, self.data, self.scales, n, k, self.group, packed, y, n0, end, bias, accumulate
-        )
+        _native.linear(self.format, isa, self.data, self.scales, n, k, self.group, packed, y, n0, end, bias, accumulate)
         return y
 
     def embed(self, isa: str | None, row: int, scale: float) -> F32Array:

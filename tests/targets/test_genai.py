@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_decoders import make_ids, make_spec, make_weights, write_bundle
+from tokenizers import Tokenizer
 
 from edgeslm.bundle import Bundle
+from edgeslm.converters.checkpoint import open_checkpoint
 from edgeslm.converters.genai_config import genai_config
 from edgeslm.converters.policy import Options
 from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
@@ -84,3 +86,12 @@ def test_unequal_caches_are_refused_by_name() -> None:
     spec = DecoderSpec(130, 64, 1e-5, 64, (large, small), (0, 1), make_spec().ropes, True)
     with pytest.raises(UnsupportedModelError, match="onnxruntime-genai"):
         genai_config(spec, {}, "model.onnx")
+
+
+@pytest.mark.parametrize("level", ["none", "int8", "int4"])
+def test_a_trained_model_tells_the_same_story(genai: Any, tmp_path: Path, shared: Path, level: str) -> None:
+    checkpoint = open_checkpoint(shared / "models/stories260K")
+    bundle = write_bundle(tmp_path / "b", checkpoint.spec, checkpoint.weights, Options(level))
+    prompt = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json")).encode("Once upon a time").ids
+    found = genai_ids(genai, bundle.folder, prompt, 100)
+    assert len(found) == 100 and found == our_ids(bundle, prompt, 100)

@@ -54,7 +54,7 @@ def original(checkpoint: Checkpoint, stories: list[list[int]]) -> float:
 
 
 def test_float32_tells_the_known_story(tmp_path: Path, checkpoint: Checkpoint) -> None:
-    bundle = write_bundle(tmp_path / "b", checkpoint.spec, checkpoint.weights, Options())
+    bundle = write_bundle(tmp_path / "b", checkpoint.spec, checkpoint.weights, Options("none"))
     tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
     session = OnnxRuntimeEngine.open(bundle, 1).new_session()
     ids = tokenizer.encode("Once upon a time").ids

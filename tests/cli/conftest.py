@@ -1,0 +1,63 @@
+"""Bundles made from the embedded model, once, and a way to call the command line in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeslm.cli import main
+from edgeslm.converters.convert import convert
+from edgeslm.converters.policy import Options
+
+MODEL = Path(__file__).parents[2] / "edgeslm" / "models" / "en-de-6m"
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON value that stdout must be."""
+        return json.loads(self.out)
+
+
+Edgeslm = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "en-de"
+    convert(MODEL, folder, options=Options("int8"), check=False)
+    return folder
+
+
+@pytest.fixture
+def in_process(capsys: pytest.CaptureFixture[str]) -> Edgeslm:
+    """As ``edgeslm``, without the cost of a process."""
+
+    def run(*arguments: object) -> Done:
+        code = main([str(a) for a in arguments])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def edgeslm() -> Edgeslm:
+    def run(*arguments: object, stdin: bytes = b"", **environment: str) -> Done:
+        command = [sys.executable, "-m", "edgeslm", *map(str, arguments)]
+        done = subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **environment}, check=False)
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run

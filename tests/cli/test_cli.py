@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeslm import __version__
+
+Edgeslm = Callable[..., Any]
+PROMPT = "<s><2de> I need new shoes.<sep>"
+ANSWER = " Ich brauche neue Schuhe."
+ENGINE = ("--engine", "onnxruntime")
+VERBS = ["convert", "verify", "inspect", "run", "bench", "doctor", "demo"]
+
+
+def test_version_and_help(edgeslm: Edgeslm) -> None:
+    assert edgeslm("--version").out.strip().endswith(__version__)
+    overview = edgeslm("--help")
+    assert overview.code == 0 and all(verb in overview.out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself_with_an_example(in_process: Edgeslm, verb: str) -> None:
+    done = in_process(verb, "--help")
+    assert done.code == 0 and f"edgeslm {verb}" in done.out.split("Usage:")[1].split("\n", 1)[1]
+    assert "--json" in done.out
+
+
+def test_run_prints_the_completion(edgeslm: Edgeslm, bundle: Path) -> None:
+    done = edgeslm("run", bundle, PROMPT, *ENGINE)
+    assert (done.code, done.out, done.err) == (0, ANSWER + "\n", "")
+
+
+def test_run_json(edgeslm: Edgeslm, bundle: Path) -> None:
+    found = edgeslm("run", bundle, PROMPT, *ENGINE, "--json").json
+    assert set(found) == {"text", "tokens", "finish_reason", "timings"}
+    assert found["text"] == ANSWER and found["finish_reason"] == "eos"
+    assert found["timings"]["new_tokens"] == len(found["tokens"]) > 3
+
+
+def test_run_reads_stdin(edgeslm: Edgeslm, bundle: Path) -> None:
+    for ending in (b"", b"\n", b"\r\n"):
+        assert edgeslm("run", bundle, "-", *ENGINE, stdin=PROMPT.encode() + ending).out == ANSWER + "\n"
+    assert edgeslm("run", bundle, "-", *ENGINE, stdin=b"a\xff").code == 1
+
+
+def test_sampling_options(edgeslm: Edgeslm, bundle: Path) -> None:
+    def text(*options: object) -> str:
+        done = edgeslm("run", bundle, PROMPT, *ENGINE, "--max-new-tokens", 12, *options)
+        assert done.code == 0, done.err
+        return str(done.out)
+
+    first = text("--temp", 1.5, "--seed", 1)
+    assert first == text("--temperature", 1.5, "--seed", 1) != text("--temp", 1.5, "--seed", 2)
+    assert text("--temp", 1.5, "--top-k", 1) == text("--temp", 0) == ANSWER + "\n"
+    assert text("--top-p", 0) == ANSWER + "\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("run",),
+        *[("run", "b", "p", *extra) for extra in (("--threads", 0), ("--threads", "x"), ("--engine", "gpu"))],
+        *[("run", "b", "p", "--temp", value) for value in (-1, "nan", "inf", "", "warm")],
+        *[("run", "b", "p", "--top-p", value) for value in (-1, 1.1, "nan")],
+        *[("run", "b", "p", "--seed", value) for value in (-1, 2**64, 1.5)],
+        *[("run", "b", "p", "--max-new-tokens", value) for value in (-1, 0, "")],
+        ("convert", "a", "b", "--quantize", "int3"),
+        ("convert", "a", "b", "--group-size", 48),
+        ("bench", "b", "--engine", "native,gpu"),
+        ("bench", "b", "--threads", "1,0"),
+        ("bench", "b", "-p", 0),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_code_2(in_process: Edgeslm, arguments: tuple[object, ...]) -> None:
+    done = in_process(*arguments, "--json")
+    assert done.code == 2 and "Traceback" not in done.err
+    assert set(done.json["error"]) == {"type", "message"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "BUNDLE", PROMPT, *ENGINE, "--max-new-tokens", 10**30),
+        ("run", "BUNDLE", "word " * 1000, *ENGINE),
+        ("run", "absent", "p"),
+        ("run", "BUNDLE/model.onnx", "p"),
+        ("inspect", "absent"),
+        ("verify", "absent"),
+        ("bench", "absent"),
+        ("bench", "BUNDLE", "-p", 5000, *ENGINE),
+        ("convert", "absent", "out"),
+    ],
+    ids=str,
+)
+def test_an_error_is_one_line_and_code_1(in_process: Edgeslm, bundle: Path, arguments: tuple[object, ...]) -> None:
+    filled = [str(a).replace("BUNDLE", str(bundle)) for a in arguments]
+    done = in_process(*filled)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("edgeslm: ") and done.err.count("\n") == 1
+    as_json = in_process(*filled, "--json")
+    assert as_json.code == 1 and done.err == f"edgeslm: {as_json.json['error']['message']}\n"
+
+
+def test_debug_shows_the_traceback(edgeslm: Edgeslm) -> None:
+    done = edgeslm("inspect", "absent", EDGESLM_DEBUG="1")
+    assert done.code == 1 and "Traceback" in done.err
+
+
+def test_a_closed_pipe_ends_quietly(bundle: Path) -> None:
+    command = [sys.executable, "-m", "edgeslm", "run", str(bundle), PROMPT, *ENGINE, "--temp", "2", "--top-k", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        child.stdout.close()
+        assert (child.stderr.read(), child.wait()) == (b"", 0)
+
+
+INTERRUPTIBLE = """
+import signal, sys, edgeslm.benchmark as benchmark
+from edgeslm.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+run = benchmark._run
+
+def announced(*arguments):
+    print("started", flush=True)
+    return run(*arguments)
+
+benchmark._run = announced
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_interrupt_is_code_130(bundle: Path) -> None:
+    endless = ["bench", str(bundle), *ENGINE, "-p", "200", "-n", "200", "--repeat", "1000"]
+    command = [sys.executable, "-c", INTERRUPTIBLE, *endless]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"started\n"
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate()
+    assert (child.returncode, err.strip()) == (130, b"edgeslm: interrupted")
+
+
+BENCH_KEYS = {
+    *("prefill_tok_s", "decode_tok_s", "first_token_s", "load_s", "peak_rss_bytes", "anon_bytes"),
+    *("engine", "isa", "threads"),
+}
+
+
+def test_bench_of_one_is_an_object(edgeslm: Edgeslm, bundle: Path) -> None:
+    found = edgeslm("bench", bundle, "-p", 8, "-n", 2, "--repeat", 1, *ENGINE, "--threads", 1, "--json").json
+    assert set(found) == BENCH_KEYS
+    assert (found["engine"], found["threads"]) == ("onnxruntime", 1)
+    assert all(found[key] > 0 for key in BENCH_KEYS - {"engine", "isa"})
+    assert found["peak_rss_bytes"] > found["anon_bytes"]
+
+
+def test_bench_of_several_is_a_list(edgeslm: Edgeslm, bundle: Path) -> None:
+    engines = ("--engine", "reference,onnxruntime", "--threads", "1,2")
+    found = edgeslm("bench", bundle, "-p", 4, "-n", 1, "--repeat", 1, *engines, "--json").json
+    assert [r["engine"] for r in found] == ["reference", "reference", "onnxruntime", "onnxruntime"]
+    assert [r["threads"] for r in found[2:]] == [1, 2]
+
+
+def test_an_error_in_one_of_several_is_told(edgeslm: Edgeslm, bundle: Path) -> None:
+    done = edgeslm("bench", bundle, "-p", 5000, "--engine", "onnxruntime,reference")
+    assert done.code == 1 and "do not fit the context of 512" in done.err and done.err.count("\n") == 1
+
+
+def test_inspect(edgeslm: Edgeslm, bundle: Path) -> None:
+    found = edgeslm("inspect", bundle, "--json").json
+    assert found["model"]["context_length"] == 512 and found["model"]["tokenizer"] is True
+    assert found["targets"]["onnx"]["settings"]["quantize"] == "int8"
+    assert found["files"]["model.onnx.data"] == (bundle / "model.onnx.data").stat().st_size
+    assert "model.onnx.data" in edgeslm("inspect", bundle).out
+
+
+def test_doctor(edgeslm: Edgeslm) -> None:
+    found = edgeslm("doctor", "--json").json
+    assert found["edgeslm"] == __version__ and found["threads"] >= 1
+    assert all(set(engine) == {"available", "reason"} for engine in found["engines"].values())
+    assert found["engines"]["native"]["available"] and found["isa"]
+    refused = edgeslm("doctor", "--json", EDGESLM_ISA="nonsense").json
+    assert refused["isa"] is None and "EDGESLM_ISA" in refused["engines"]["native"]["reason"]
+
+
+def test_verify_passes_and_fails(edgeslm: Edgeslm, bundle: Path, tmp_path: Path) -> None:
+    done = edgeslm("verify", bundle, *ENGINE, "--json")
+    assert done.code == 0 and done.json["passed"] is True
+    assert {"engine", "max_abs_error", "kl", "top1_agreement", "limits", "passed"} <= set(done.json["targets"]["onnx"])
+    for name, change in (("other", other_answer), ("none", no_answer)):
+        broken = shutil.copytree(bundle, tmp_path / name)
+        change(broken)
+        failed = edgeslm("verify", broken, *ENGINE, "--json")
+        assert failed.code == 3 and failed.json["passed"] is False
+
+
+def other_answer(folder: Path) -> None:
+    """As if the original had answered otherwise."""
+    answer = dict(np.load(folder / "reference.npz"))
+    answer["top_ids"] = np.roll(answer["top_ids"], 7, axis=0)
+    np.savez(folder / "reference.npz", **answer)
+    list_anew(folder, "reference.npz")
+
+
+def no_answer(folder: Path) -> None:
+    (folder / "reference.npz").unlink()
+    list_anew(folder, "reference.npz")
+
+
+def list_anew(folder: Path, name: str) -> None:
+    """Make the manifest say what the file is now, or that it is not there."""
+    import hashlib
+    import json
+
+    manifest = json.loads((folder / "edgeslm.json").read_text("utf-8"))
+    del manifest["files"][name]
+    if (folder / name).exists():
+        raw = (folder / name).read_bytes()
+        manifest["files"][name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (folder / "edgeslm.json").write_text(json.dumps(manifest), "utf-8")
+
+
+def test_convert_and_run(edgeslm: Edgeslm, tmp_path: Path) -> None:
+    from edgeslm.cli.demo import MODEL
+
+    options = ("--quantize", "int4", "--embed", "int8", "--group-size", 64, "--context", 128, "--no-verify")
+    done = edgeslm("convert", MODEL, tmp_path / "b", *options, "--json")
+    assert done.code == 0 and done.json["verification"] is None
+    assert done.json["targets"]["onnx"] == {"quantize": "int4", "group_size": 64, "embed": "int8"}
+    assert done.err  # progress
+    assert edgeslm("inspect", tmp_path / "b", "--json").json["model"]["context_length"] == 128
+
+
+def test_a_conversion_that_differs_too_much_says_so(
+    in_process: Edgeslm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeslm.cli.demo import MODEL
+    from edgeslm.converters import verify
+
+    monkeypatch.setitem(verify.LIMITS, "int8", {"kl": 0.0})
+    done = in_process("convert", MODEL, tmp_path / "b", "--json")
+    assert done.code == 0 and done.json["verification"]["passed"] is False
+    assert "differs too much from the original" in done.err
+
+
+def test_warnings_go_to_stderr(edgeslm: Edgeslm, bundle: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(bundle, tmp_path / "b")
+    (changed / "generation_config.json").write_text('{"eos_token_id": 2, "repetition_penalty": 1.3}')
+    list_anew(changed, "generation_config.json")
+    done = edgeslm("run", changed, PROMPT, *ENGINE, "--json")
+    assert done.json["text"] == ANSWER
+    assert done.err == "edgeslm: generation_config.json: repetition_penalty 1.3 is not applied\n"
+
+
+def test_demo(edgeslm: Edgeslm, tmp_path: Path) -> None:
+    found = edgeslm("demo", "--out", tmp_path / "b", "--json").json
+    assert found["verification"]["passed"] and found["engine"] == "native"
+    translations = {t["english"]: t["german"] for t in found["translations"]}
+    assert translations["I need new shoes."] == "Ich brauche neue Schuhe."
+
+
+@pytest.mark.parametrize("missing", ["onnx", "safetensors"])
+def test_demo_names_the_extra_that_is_missing(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from edgeslm.cli import main; sys.exit(main(['demo']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f'edgeslm: edgeslm demo needs {missing}, which is not installed: pip install "edgeslm[convert]"\n'
+    )

@@ -1,0 +1,59 @@
+"""Importing edgeslm is cheap, and what it exports is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import edgeslm
+
+HEAVY = {
+    *("tokenizers", "jinja2", "rich", "click", "onnx", "onnxruntime", "safetensors", "huggingface_hub", "torch"),
+    *("transformers", "coremltools", "tensorflow", "flatbuffers", "ml_dtypes"),
+}
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules in a fresh interpreter after ``code``."""
+    child = [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"]
+    return {
+        name.split(".")[0] for name in subprocess.run(child, capture_output=True, text=True, check=True).stdout.split()
+    }
+
+
+@pytest.mark.parametrize("code", ["import edgeslm", "import edgeslm.converters", "from edgeslm import *"])
+def test_no_heavy_library_is_imported(code: str) -> None:
+    loaded = loaded_by(code)
+    assert "edgeslm" in loaded
+    assert not loaded & HEAVY
+
+
+def test_the_bare_import_does_not_even_load_numpy() -> None:
+    assert "numpy" not in loaded_by("import edgeslm")
+
+
+def test_the_library_prints_nothing() -> None:
+    code = "import edgeslm, logging; logging.getLogger('edgeslm.part').error('unseen')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_every_export_is_there() -> None:
+    for name in edgeslm.__all__:
+        assert getattr(edgeslm, name) is not None
+    assert edgeslm.__all__ == sorted(edgeslm.__all__)
+    assert set(dir(edgeslm)) == set(edgeslm.__all__)
+
+
+def test_every_error_is_exported() -> None:
+    from edgeslm import errors
+
+    classes = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert classes == {name for name in edgeslm.__all__ if name.endswith("Error")}
+
+
+def test_other_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        edgeslm.nonsense  # noqa: B018
