@@ -97,7 +97,7 @@ OP_DAMAGE: list[tuple[str, dict[str, Any]]] = [
 def test_damaged_operations_are_refused(kind: str, fields: dict[str, Any]) -> None:
     parts = Parts()
     damage_op(parts, kind, fields)
-    with pytest.raises(ModelFormatError, match="operation \\d+"):
+    with pytest.raises(ModelFormatError, match=r"operation \d+"):
         parts.open()
 
 
@@ -161,7 +161,7 @@ def test_damaged_layers_are_refused(fields: dict[str, Any]) -> None:
     parts = Parts()
     layer = parts.program.layers[0]
     parts.program.layers[0] = dataclasses.replace(layer, **fields)
-    with pytest.raises(ModelFormatError, match="layer 0|operation"):
+    with pytest.raises(ModelFormatError, match=r"layer 0|operation"):
         parts.open()
 
 
