@@ -93,9 +93,7 @@ def bench_simple(op: str, format: str, isa: str, group: int, n: int, k: int) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("op", "format", "isa"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--shape", default="8192x2048", help="n x k")

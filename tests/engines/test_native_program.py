@@ -46,9 +46,7 @@ class Parts:
             at = tensors[name].parts["data"]
             return file[at.offset : at.offset + at.bytes]
 
-        self.weights: list[Any] = [
-            ("f32", *tensors[name].shape, 0, raw(name), None) for name in self.program.matrices
-        ]
+        self.weights: list[Any] = [("f32", *tensors[name].shape, 0, raw(name), None) for name in self.program.matrices]
         self.vectors = [raw(name).view(np.float32) for name in self.program.vectors]
         self.ropes: list[Any] = [(np.array(SPEC.ropes[0].inv_freq, np.float32), 1.0, 0.0, 0)]
         self.sizes = {"vocab": SPEC.vocab_size, "context": SPEC.context_length}

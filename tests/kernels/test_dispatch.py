@@ -33,9 +33,7 @@ def probe(forced: str | None, isa: str | None) -> subprocess.CompletedProcess[st
     if forced is not None:
         environment["EDGESLM_ISA"] = forced
     code = PROBE.format(isa=repr(isa))
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("isa", USABLE)
@@ -77,9 +75,7 @@ def test_arguments_are_checked() -> None:
         _native.pack("q8", "sse9", x, 32)
     y = np.zeros((1, 4), np.float32)
     with pytest.raises(ArgumentError, match="data has 16 bytes"):
-        _native.linear(
-            "f32", "ref", np.zeros(16, np.uint8), None, 4, 32, 0, _native.pack("f32", "ref", x), y, 0, 4
-        )
+        _native.linear("f32", "ref", np.zeros(16, np.uint8), None, 4, 32, 0, _native.pack("f32", "ref", x), y, 0, 4)
     good = np.zeros(4 * 32 * 4, np.uint8)
     for n0, n1 in ((-1, 2), (2, 2), (0, 5)):
         with pytest.raises(ArgumentError, match="outputs"):

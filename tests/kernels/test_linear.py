@@ -75,14 +75,8 @@ def test_extreme_blockwise_values(
     n, k = 21, 5 * group - 3
     layout = FORMATS[format].layout((n, k), group)
     shape = layout["data"].shape
-    data = (
-        rng.integers(0, 2, shape, np.uint8) * np.uint8(255)
-        if fill == "mixed"
-        else np.full(shape, fill, np.uint8)
-    )
-    weight = from_parts(
-        format, group, {"data": data, "scales": np.ones(layout["scales"].shape, np.float32)}, (n, k)
-    )
+    data = rng.integers(0, 2, shape, np.uint8) * np.uint8(255) if fill == "mixed" else np.full(shape, fill, np.uint8)
+    weight = from_parts(format, group, {"data": data, "scales": np.ones(layout["scales"].shape, np.float32)}, (n, k))
     signs = np.where(np.arange(k) % 2, 1, -1) if sign == "alternating" else np.full(k, sign)
     for m in (1, 5, 9):
         x = np.tile(signs.astype(np.float32) * 127, (m, 1))

@@ -57,9 +57,7 @@ def test_equals_definition(kernel: Kernel, k: int, rng: np.random.Generator) -> 
     values, scales, corrections = pack(format, x, group)
     np.testing.assert_array_equal(packed[:, :kp].view(np.int8), values)
     np.testing.assert_array_equal(packed[:, kp : kp + 4 * groups].copy().view(np.float32), scales)
-    np.testing.assert_array_equal(
-        packed[:, kp + 4 * groups : kp + 8 * groups].copy().view(np.int32), corrections
-    )
+    np.testing.assert_array_equal(packed[:, kp + 4 * groups : kp + 8 * groups].copy().view(np.int32), corrections)
     assert (packed[:, kp + 8 * groups :] == 0xA5).all(), "wrote past the corrections"
     assert packed.ctypes.data % 64 == 0 and packed.shape[1] % 64 == 0
 
