@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import mmap
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm.errors import BundleError
+from edgeslm.files import open_plain
 from edgeslm.manifest import FileEntry, Manifest, TargetEntry, read_manifest
 from edgeslm.spec import DecoderSpec
 
@@ -87,7 +86,7 @@ class Bundle:
             raise BundleError(f"{self.folder}: no {name} in this bundle")
         if limit is not None and entry.bytes > limit:
             raise BundleError(f"{name}: {entry.bytes} bytes; expected at most {limit}")
-        with _open_plain(self.folder, name) as file:
+        with open_plain(self.folder, name) as file:
             size = os.fstat(file.fileno()).st_size
             if size not in entry.sizes:
                 raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
@@ -97,7 +96,7 @@ class Bundle:
         return view
 
     def _check_file(self, name: str, entry: FileEntry, check: Check) -> None:
-        with _open_plain(self.folder, name) as file:
+        with open_plain(self.folder, name) as file:
             size = os.fstat(file.fileno()).st_size
             if size not in entry.sizes:
                 raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
@@ -112,24 +111,3 @@ def _damaged(name: str, expected: str, found: str) -> BundleError:
         f"{name}: expected {expected}, found {found}: the file was changed or cut since conversion; "
         "copy or convert it again"
     )
-
-
-def _open_plain(folder: Path, name: str) -> io.FileIO:
-    """Open a regular file below folder for reading; no component of ``name`` may be a symbolic link."""
-    path = folder
-    for part in name.split("/"):
-        path = path / part
-        if path.is_symlink():
-            raise BundleError(f"{name}: is a symbolic link; a bundle holds plain files (hard links are fine)")
-    extra = (getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))  # not on every system
-    flags = os.O_RDONLY | sum(extra)
-    try:
-        file = io.FileIO(os.open(path, flags), "rb")
-    except FileNotFoundError:
-        raise BundleError(f"{name}: missing from {folder}; copy the whole folder, or convert again") from None
-    except OSError as error:
-        raise BundleError(f"{name}: cannot be opened ({error.strerror})") from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise BundleError(f"{name}: is not a regular file")
-    return file

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgeslm.errors import BundleError, ModelFormatError
+from edgeslm.files import open_plain
 from edgeslm.formats import FORMATS, GROUP_SIZES
 from edgeslm.spec import DecoderSpec, spec_from_json, spec_to_json, tensor_shapes
 
@@ -268,16 +270,7 @@ def _check_tensors(tensors: dict[str, TensorEntry], spec: DecoderSpec, where: st
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle folder."""
-    path = folder / NAME
-    if path.is_symlink():
-        raise BundleError(f"{path}: is a symbolic link; a bundle holds plain files")
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError:
-        raise BundleError(
-            f"{folder}: no {NAME} here; make a bundle with: edgeslm convert CHECKPOINT {folder}"
-        ) from None
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from None
-    return parse_manifest(raw)
+    if not os.path.lexists(folder / NAME):
+        raise BundleError(f"{folder}: no {NAME} here; make a bundle with: edgeslm convert CHECKPOINT {folder}")
+    with open_plain(folder, NAME) as file:
+        return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1))
