@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -45,6 +44,7 @@ def command(as_json: bool) -> None:
 def examine() -> dict[str, Any]:
     """Everything that a report of a problem should contain."""
     from edgeslm.engines.registry import ENGINES
+    from edgeslm.engines.threads import usable_cpus
 
     reasons = {name: _why_not(name) for name in ENGINES}
     return {
@@ -58,13 +58,6 @@ def examine() -> dict[str, Any]:
         "engines": {name: {"available": not reason, "reason": reason} for name, reason in reasons.items()},
         "packages": {name: _version(name) for name in PACKAGES},
     }
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_features() -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +12,12 @@ from edgeslm.bundle import Bundle
 from edgeslm.engines.checks import check_ids, check_rows, check_truncate
 from edgeslm.engines.program import build_program
 from edgeslm.engines.protocol import Logits, Rows, TokenIds
-from edgeslm.errors import ArgumentError, BundleError, EngineError
+from edgeslm.engines.threads import resolve_threads
+from edgeslm.errors import BundleError, EngineError
 from edgeslm.formats import FORMATS
 from edgeslm.manifest import TensorEntry
 from edgeslm.rope import uses_long
 from edgeslm.spec import MAX_CONTEXT, DecoderSpec, Rope
-
-MAX_THREADS = 256
 
 F32Array = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -60,7 +57,7 @@ class NativeEngine:
         cls, spec: DecoderSpec, tensors: dict[str, TensorEntry], files: dict[str, Bytes], threads: int | None = None
     ) -> NativeEngine:
         """An engine over tensors within ``files`` (name → read-only uint8 array, kept alive and used in place)."""
-        count = usable_cpus() if threads is None else _check_threads(threads)
+        count = resolve_threads(threads)
         program = build_program(spec, tensors)
         model = _native.Model(
             program,
@@ -118,27 +115,6 @@ class NativeSession:
     def close(self) -> None:
         """Free the cache."""
         self._session.close()
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, and the quota of its control group."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(affinity, _cgroup_cpus(), MAX_THREADS))
-
-
-def _cgroup_cpus() -> int:
-    """CPUs that the control group's quota allows (Linux, cgroup v2), rounded up."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return MAX_THREADS if quota == "max" else -(-int(quota) // int(period))
-    except (OSError, ValueError, ZeroDivisionError):
-        return MAX_THREADS
-
-
-def _check_threads(threads: int) -> int:
-    if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
-        raise ArgumentError(f"threads: expected 1..{MAX_THREADS}, found {threads!r}")
-    return threads
 
 
 def _part(entry: TensorEntry, part: str, files: dict[str, Bytes]) -> Bytes:

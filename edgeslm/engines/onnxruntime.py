@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ import numpy.typing as npt
 from edgeslm.bundle import Bundle
 from edgeslm.engines.checks import check_ids, check_rows, check_truncate
 from edgeslm.engines.protocol import Logits, Rows, TokenIds
-from edgeslm.errors import ArgumentError, EngineError, MissingExtraError
+from edgeslm.engines.threads import resolve_threads
+from edgeslm.errors import EngineError, MissingExtraError
 from edgeslm.spec import DecoderSpec
 
 TARGET = "onnx"
@@ -44,18 +44,16 @@ class OnnxRuntimeEngine:
 
     @classmethod
     def open(cls, bundle: Bundle, threads: int | None = None) -> OnnxRuntimeEngine:
-        """Open the bundle's target "onnx"; ``threads`` defaults to the machine's processors.
+        """Open the bundle's target "onnx"; ``threads`` defaults to the usable CPUs.
 
         Raises:
             BundleError: the bundle has no such target.
             MissingExtraError: onnxruntime is not installed.
-            ArgumentError: ``threads`` is below 1.
+            ArgumentError: an impossible number of threads.
             EngineError: onnxruntime refuses the graph, or the graph is not that of the bundle's decoder.
         """
-        if threads is not None and threads < 1:
-            raise ArgumentError(f"threads: expected at least 1, found {threads}")
         paths = {rows: bundle.file(TARGET, role) for rows, role in ROLES.items()}
-        return cls(bundle.spec, paths, threads or os.cpu_count() or 1)
+        return cls(bundle.spec, paths, resolve_threads(threads))
 
     def new_session(self) -> OnnxRuntimeSession:
         return OnnxRuntimeSession(self)

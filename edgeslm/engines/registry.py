@@ -7,24 +7,25 @@ from collections.abc import Callable
 
 from edgeslm.bundle import Bundle
 from edgeslm.engines.protocol import Engine
+from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError
 
-Opener = Callable[[Bundle, int | None], Engine]
+Opener = Callable[[Bundle, int], Engine]
 
 
-def _native(bundle: Bundle, threads: int | None) -> Engine:
+def _native(bundle: Bundle, threads: int) -> Engine:
     from edgeslm.engines.native import NativeEngine
 
     return NativeEngine.open(bundle, threads)
 
 
-def _onnxruntime(bundle: Bundle, threads: int | None) -> Engine:
+def _onnxruntime(bundle: Bundle, threads: int) -> Engine:
     from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine.open(bundle, threads)
 
 
-def _reference(bundle: Bundle, threads: int | None) -> Engine:
+def _reference(bundle: Bundle, threads: int) -> Engine:
     from edgeslm.bundle_weights import BundleWeights
     from edgeslm.engines.reference import ReferenceEngine
 
@@ -60,8 +61,6 @@ def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None) 
         MissingExtraError: the engine needs a package that is not installed.
         BundleError: the bundle lacks what the engine runs.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 256):
-        raise ArgumentError(f"threads: expected 1..256, found {threads!r}")
     if name == "auto":
         usable = [n for t in bundle.manifest.targets for n in engines_for(bundle, t)]
         if not usable:
@@ -72,4 +71,4 @@ def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None) 
         name = usable[0]
     if name not in ENGINES:
         raise ArgumentError(f"engine: expected auto, {', '.join(ENGINES)}; found {name!r}")
-    return ENGINES[name][1](bundle, threads)
+    return ENGINES[name][1](bundle, resolve_threads(threads))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgeslm import _native
-from edgeslm.engines.native import usable_cpus
 from edgeslm.engines.program import Program, build_program
+from edgeslm.engines.threads import usable_cpus
 from edgeslm.errors import ArgumentError, EdgeslmError, EngineError, ModelFormatError
 
 from .tiny import make_spec, make_weights, store
