@@ -92,11 +92,11 @@ def convert(
     if context is None and checkpoint.spec.context_length > DEFAULT_CONTEXT:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.with_context(DEFAULT_CONTEXT))
     fingerprint = _fingerprint(checkpoint)
-    _check_same_model(folder, old, fingerprint, checkpoint.spec, to)
+    _check_same_model(folder, old, fingerprint, checkpoint.spec)
 
     with stage(folder, old) as staging:
         _stage_source_files(checkpoint, staging)
-        if old is not None and old.spec == checkpoint.spec and reference_answer.NAME in old.files:
+        if old is not None and reference_answer.NAME in old.files:
             staging.keep(reference_answer.NAME)
         else:
             _stage_answer(checkpoint, staging, progress)
@@ -138,18 +138,16 @@ def _fingerprint(checkpoint: Checkpoint) -> str:
     return digest.hexdigest()
 
 
-def _check_same_model(
-    folder: Path, old: Manifest | None, fingerprint: str, spec: DecoderSpec, to: Sequence[str]
-) -> None:
+def _check_same_model(folder: Path, old: Manifest | None, fingerprint: str, spec: DecoderSpec) -> None:
+    """A bundle holds one model in one context: its tokenizer and the original's answer serve all targets."""
     if old is None:
         return
     if old.provenance.get("weights_fingerprint") != fingerprint:
         raise BundleError(f"{folder}: is a bundle of another model; choose an empty folder, or remove it first")
-    staying = sorted(set(old.targets) - set(to))
-    if old.spec != spec and staying:
+    if old.spec != spec:
         raise BundleError(
-            f"{folder}: its targets {', '.join(staying)} have a context of {old.spec.context_length}, not "
-            f"{spec.context_length}: give --context {old.spec.context_length}, or another folder"
+            f"{folder}: is a bundle with a context of {old.spec.context_length} tokens, not {spec.context_length}: "
+            f"give --context {old.spec.context_length}, or choose an empty folder"
         )
 
 

@@ -169,7 +169,7 @@ def test_what_goes_with_a_checkpoint(tmp_path: Path, make_checkpoint: Make) -> N
     assert [p.name for p in checkpoint.weight_files] == ["model.safetensors"]
     assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": 2}
     (folder / "generation_config.json").write_text('{"eos_token_id": [5, 6]}')
-    assert open_checkpoint(folder).generation_config == {"eos_token_id": [5, 6]}
+    assert open_checkpoint(folder).generation_config == {"bos_token_id": 1, "eos_token_id": [5, 6]}
     (folder / "generation_config.json").write_text("[]")
     assert "generation_config.json" in refused(folder)
 

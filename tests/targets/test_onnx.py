@@ -180,7 +180,7 @@ def test_no_field_is_ignored(tmp_path: Path, field: tuple[type, str]) -> None:
     ids = make_ids(changed, 40)
     before, after = (ReferenceEngine(s, make_weights(s)).new_session().forward(ids, "all") for s in (base, changed))
     assert before.shape != after.shape or relative_error(before, after) > 1e-3
-    found = exact_engine(tmp_path, changed, make_weights(changed), Options()).new_session().forward(ids, "all")
+    found = exact_engine(tmp_path, changed, make_weights(changed), Options("none")).new_session().forward(ids, "all")
     assert relative_error(found, after) < 2e-5
 
 
@@ -234,7 +234,7 @@ def test_declared_logits_and_metadata(tmp_path: Path) -> None:
     import onnx
 
     spec = make_spec()
-    bundle = write_bundle(tmp_path / "b", spec, make_weights(spec), Options())
+    bundle = write_bundle(tmp_path / "b", spec, make_weights(spec), Options("none"))
     for role, rows in (("model", 1), ("model_all", "tokens")):
         model = onnx.load(bundle.file("onnx", role), load_external_data=False)
         assert model.producer_name == "edgeslm" and model.producer_version
@@ -256,7 +256,7 @@ def test_data_is_written_in_blocks_with_progress(tmp_path: Path, monkeypatch: py
 
 def test_a_source_of_another_shape_is_refused(tmp_path: Path) -> None:
     spec, other = make_spec(), make_spec(inner=128)
-    plan = plan_data(spec, Options(), graph_constants(spec), "data")
+    plan = plan_data(spec, Options("none"), graph_constants(spec), "data")
     with pytest.raises(CheckpointError, match=r"layers\.0\.mlp\.gate: expected shape \(96, 64\), found \(128, 64\)"):
         write_data(tmp_path / "data", plan, make_weights(other), lambda done, total: None)
 
@@ -269,14 +269,14 @@ def test_an_error_of_the_source_comes_through(tmp_path: Path) -> None:
             return super().rows(name, start, stop)
 
     spec = make_spec()
-    plan = plan_data(spec, Options(), graph_constants(spec), "data")
+    plan = plan_data(spec, Options("none"), graph_constants(spec), "data")
     with pytest.raises(CheckpointError, match="holds NaN"):
         write_data(tmp_path / "data", plan, Broken(make_weights(spec).arrays), lambda done, total: None)
 
 
 def test_without_onnx_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = make_spec()
-    plan = plan_data(spec, Options(), graph_constants(spec), "data")
+    plan = plan_data(spec, Options("none"), graph_constants(spec), "data")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r"edgeslm\[convert\]"):
         build_graph(spec, plan, "last")

@@ -1,21 +1,22 @@
-"""A trained model through the ONNX target: its known text, and what quantising costs."""
+"""A trained model from end to end, on every engine: its known text, and what quantising costs."""
 
 from __future__ import annotations
 
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_decoders import write_bundle
 from tokenizers import Tokenizer
 
+import edgeslm
 from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
+from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
-from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
-from edgeslm.engines.protocol import Engine
 from edgeslm.engines.reference import ReferenceEngine
+from edgeslm.weights import F32Array
 
 TEXT = (
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a "
@@ -38,10 +39,10 @@ def stories(shared: Path, checkpoint: Checkpoint) -> list[list[int]]:
     return [tokenizer.encode(t).ids[: checkpoint.spec.context_length] for t in texts if t][:100]
 
 
-def perplexity(engine: Engine, texts: list[list[int]]) -> float:
+def perplexity(logits_of: Callable[[list[int]], F32Array], texts: list[list[int]]) -> float:
     losses: list[Any] = []
     for ids in texts:
-        logits = engine.new_session().forward(ids[:-1], "all").astype(np.float64)
+        logits = logits_of(ids[:-1]).astype(np.float64)
         top = logits.max(axis=-1)
         log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=-1))
         losses.extend(log_sum - logits[np.arange(len(logits)), ids[1:]])
@@ -50,17 +51,24 @@ def perplexity(engine: Engine, texts: list[list[int]]) -> float:
 
 @pytest.fixture(scope="module")
 def original(checkpoint: Checkpoint, stories: list[list[int]]) -> float:
-    return perplexity(ReferenceEngine(checkpoint.spec, checkpoint.weights), stories)
+    engine = ReferenceEngine(checkpoint.spec, checkpoint.weights)
+    return perplexity(lambda ids: engine.new_session().forward(ids, "all"), stories)
 
 
-def test_float32_tells_the_known_story(tmp_path: Path, checkpoint: Checkpoint) -> None:
-    bundle = write_bundle(tmp_path / "b", checkpoint.spec, checkpoint.weights, Options("none"))
-    tokenizer = Tokenizer.from_file(str(checkpoint.folder / "tokenizer.json"))
-    session = OnnxRuntimeEngine.open(bundle, 1).new_session()
-    ids = tokenizer.encode("Once upon a time").ids
-    while len(text := tokenizer.decode(ids)) < len(TEXT):
-        ids.append(int(session.forward(ids[session.length :])[0].argmax()))
-    assert text.strip()[: len(TEXT)] == TEXT
+@pytest.fixture(scope="module")
+def float32(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stories") / "none"
+    report = convert(checkpoint.folder, folder, options=Options("none"))
+    assert report.verification is not None and report.verification.passed
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "reference"])
+def test_float32_tells_the_known_story(float32: Path, engine: str) -> None:
+    with edgeslm.load(float32, engine=engine) as model:
+        result = model.generate("Once upon a time", max_new_tokens=250)
+    assert ("Once upon a time" + result.text)[: len(TEXT)] == TEXT
+    assert result.finish_reason == "length" and len(result.tokens) == 250
 
 
 @pytest.mark.parametrize(
@@ -78,5 +86,8 @@ def test_quantising_costs_little(
     tmp_path: Path, checkpoint: Checkpoint, stories: list[list[int]], original: float, options: Options, limit: float
 ) -> None:
     assert original == pytest.approx(4.6, abs=0.05)
-    bundle = write_bundle(tmp_path / "b", checkpoint.spec, checkpoint.weights, options)
-    assert abs(perplexity(OnnxRuntimeEngine.open(bundle), stories) / original - 1) < limit
+    report = convert(checkpoint.folder, tmp_path / "b", options=options)
+    assert report.verification is not None and report.verification.passed
+    for engine in ("native", "onnxruntime"):
+        with edgeslm.load(tmp_path / "b", engine=engine) as model:
+            assert abs(perplexity(model.logits, stories) / original - 1) < limit, engine

@@ -1,0 +1,98 @@
+"""The embedded translator, converted as a user would and held to its known answers, and to verification itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import edgeslm
+from edgeslm.bundle import Bundle
+from edgeslm.converters.convert import convert
+from edgeslm.converters.policy import Options
+from edgeslm.converters.verify import verify
+from edgeslm.errors import ArgumentError, BundleError
+
+MODEL = Path(edgeslm.__file__).parent / "models" / "en-de-6m"
+ANSWERS = {
+    "I need new shoes.": "Ich brauche neue Schuhe.",
+    "Where is the train station?": "Wo ist der Bahnhof?",
+    "I don't know what to say.": "Ich weiß nicht, was ich sagen soll.",
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("en-de") / "int8"
+    convert(MODEL, folder, options=Options("int8"))
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "reference"])
+def test_known_translations(bundle: Path, engine: str) -> None:
+    with edgeslm.load(bundle, engine=engine) as model:
+        for english, german in ANSWERS.items():
+            result = model.generate(f"<s><2de> {english}<sep>")
+            assert (result.text, result.finish_reason) == (" " + german, "eos")
+            assert "".join(model.stream(f"<s><2de> {english}<sep>")) == result.text
+
+
+@pytest.mark.parametrize("level", ["none", "fp16", "int8", "int4"])
+def test_every_level_passes_verification_on_every_engine(tmp_path: Path, level: str) -> None:
+    report = convert(MODEL, tmp_path / "b", options=Options(level)).verification
+    assert report is not None and report.passed
+    assert {m.engine for m in report.targets["onnx"]} == {"native", "onnxruntime"}
+
+
+def test_verification_against_the_checkpoint_agrees_with_the_stored_answer(bundle: Path) -> None:
+    stored = verify(Bundle.open(bundle), engine="native").targets["onnx"][0]
+    fresh = verify(Bundle.open(bundle), engine="native", against=MODEL).targets["onnx"][0]
+    assert fresh.kl == pytest.approx(stored.kl, rel=1e-3) and fresh.passed
+
+
+def test_a_target_that_computes_something_else_fails(bundle: Path, tmp_path: Path) -> None:
+    """Scales of one matrix doubled, hashes made to fit: nothing but the comparison with the original can tell."""
+    changed = Path(shutil.copytree(bundle, tmp_path / "changed"))
+    manifest = json.loads((changed / "edgeslm.json").read_text())
+    part = manifest["targets"]["onnx"]["tensors"]["layers.3.mlp.down"]["parts"]["scales"]
+    raw = bytearray((changed / "model.onnx.data").read_bytes())
+    scales = memoryview(raw)[part["offset"] : part["offset"] + part["bytes"]].cast("f")
+    for i, scale in enumerate(scales.tolist()):
+        scales[i] = 2 * scale
+    scales.release()
+    (changed / "model.onnx.data").write_bytes(raw)
+    manifest["files"]["model.onnx.data"]["sha256"] = hashlib.sha256(raw).hexdigest()
+    (changed / "edgeslm.json").write_text(json.dumps(manifest))
+    report = verify(Bundle.open(changed, check="full"))
+    assert not report.passed and all(not m.passed for m in report.targets["onnx"])
+
+
+def test_nothing_verified_is_a_failure(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    empty = replace(opened, manifest=replace(opened.manifest, targets={}))
+    assert not verify(empty).passed
+    with pytest.raises(ArgumentError, match="expected one of"):
+        verify(opened, engine="none")
+
+
+def test_converting_onto_another_model_or_context(bundle: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    out = Path(shutil.copytree(bundle, tmp_path / "out"))
+    with pytest.raises(BundleError, match="another model"):
+        convert(tiny_checkpoint, out, check=False)
+    with pytest.raises(BundleError, match="context of 512"):
+        convert(MODEL, out, context=128, check=False)
+    report = convert(MODEL, out, options=Options("int4"), check=False)
+    assert report.manifest.targets["onnx"].files["model"] == "model-2.onnx"
+    with edgeslm.load(out) as model:
+        assert model.generate("<s><2de> Thank you.<sep>").text == " Danke!"
+    assert not (out / "model.onnx").exists()
+
+
+def test_the_bundle_carries_licence_and_card(bundle: Path) -> None:
+    card = (bundle / "README.md").read_text()
+    assert (bundle / "LICENSE").read_text() == (MODEL / "LICENSE").read_text()
+    assert "apache-2.0" in card and "int8" in card and "passed" in card
