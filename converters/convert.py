@@ -23,7 +23,7 @@ from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging, stage
 from edgeslm.converters.verify import Report, target_json, verify
 from edgeslm.errors import ArgumentError, BundleError
-from edgeslm.manifest import NAME, Manifest, TargetEntry, read_manifest
+from edgeslm.manifest import NAME, Manifest, TargetEntry
 from edgeslm.spec import DecoderSpec
 from edgeslm.tokenizer import Tokenizer
 
@@ -80,14 +80,10 @@ def convert(
         CheckpointError, UnsupportedModelError: the checkpoint cannot be converted.
         BundleError: ``out`` holds something else.
     """
-    options = options or Options()
+    options, to = options or Options(), tuple(dict.fromkeys(to))
     _check_targets(to)
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise BundleError(f"{folder}: is a file; expected a folder for the bundle")
-    old = read_manifest(folder) if (folder / NAME).exists() else None
-    if old is not None:
-        Bundle.open(folder)  # what is kept must be sound
+    old = _existing(folder)
     checkpoint = open_checkpoint(source, context)
     if context is None and checkpoint.spec.context_length > DEFAULT_CONTEXT:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.with_context(DEFAULT_CONTEXT))
@@ -120,6 +116,18 @@ def _check_targets(to: Sequence[str]) -> None:
     unknown = [t for t in to if t not in TARGETS]
     if unknown or not to:
         raise ArgumentError(f"--to: expected targets among {', '.join(TARGETS)}; found {', '.join(unknown) or 'none'}")
+
+
+def _existing(folder: Path) -> Manifest | None:
+    """The manifest of the bundle that is there; what is kept of it must be sound."""
+    if folder.exists() and not folder.is_dir():
+        raise BundleError(f"{folder}: is a file; expected a folder for the bundle")
+    if not (folder / NAME).exists():
+        return None
+    try:
+        return Bundle.open(folder).manifest
+    except BundleError as error:
+        raise BundleError(f"{folder}: holds a damaged bundle; remove it or choose an empty folder ({error})") from None
 
 
 def _fingerprint(checkpoint: Checkpoint) -> str:
