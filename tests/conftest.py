@@ -15,9 +15,21 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
 
+os.environ["PYTHONSAFEPATH"] = "1"  # children of tests see the installed package too, wherever they are started
 SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]
 TOKENIZER_VOCAB = 320  # 256 bytes, the special tokens, and some merges
 _TEXT = ("The little cat sat on the mat and the little dog sat on the log. Größe, naïve, 你好, ✓. " * 4).splitlines()
+
+
+# Tests that drive code of native/; the sanitizer build runs these.
+NATIVE_TESTS = ("kernels/", "hostile/", "engines/test_native", "generation/test_sampling")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them "native"."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(NATIVE_TESTS):
+            item.add_marker(pytest.mark.native)
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,7 @@ from edgeslm.bundle import Bundle
 from edgeslm.converters.reference_answer import parse_answer
 from edgeslm.errors import EdgeslmError
 
-pytestmark = [
-    pytest.mark.native,
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
-]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
 COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "2000"))
 SANITIZED = bool(os.environ.get("EDGESLM_SANITIZED"))
