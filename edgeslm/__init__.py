@@ -1,16 +1,16 @@
 """Run small language models offline, on the device: ``edgeslm.load(path)``, then ``generate`` or ``stream``."""
 
 import logging
-import os
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeslm._version import __version__
 
-if not os.path.isdir(os.path.join(__path__[0], "converters")):
-    # Python was started in a source tree, which hides the installed package: find its compiled part and converters.
-    __path__ = pkgutil.extend_path(__path__, __name__)
+if not (Path(__file__).parent / "converters").is_dir():
+    # Python was started in a source tree, which hides the installed package: its modules come first.
+    __path__ = list(reversed(pkgutil.extend_path(__path__, __name__)))
 
 if TYPE_CHECKING:
     from edgeslm.api import EngineInfo, GenerationResult, Model, load

@@ -64,7 +64,7 @@ def test_other_names_are_attribute_errors() -> None:
 def test_a_source_tree_in_the_way_still_imports_the_whole_package() -> None:
     """Python started in a checkout finds its edgeslm/ before the installed one."""
     root = Path(__file__).parents[1]
-    code = "import edgeslm, edgeslm.converters.verify, edgeslm._native; print(edgeslm.__file__)"
+    code = "import edgeslm.api, edgeslm.converters.verify, edgeslm._native; print(edgeslm.__file__)"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, check=True)
     assert Path(done.stdout.decode().strip()).parent == root / "edgeslm"
