@@ -2,7 +2,7 @@
 
     python tests/goldens/make_sampling.py
 
-logits (20, 40) float32; settings (8, 3): temperature, top_k (0: off), top_p (1: off); probabilities (8, 20, 40) float64.
+logits (20, 40) float32; settings (8, 3): temperature, top_k (0: off), top_p (1: off); probabilities (8, 20, 40).
 """
 
 from __future__ import annotations
