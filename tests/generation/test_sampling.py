@@ -83,7 +83,7 @@ def test_ties_at_the_kth_logit_stay() -> None:
 
 
 def test_the_definition_is_that_of_transformers() -> None:
-    with np.load(Path(__file__).parents[1] / "goldens" / "sampling.npz") as golden:
+    with np.load(Path(__file__).with_name("sampling.npz")) as golden:
         for (temperature, top_k, top_p), theirs in zip(golden["settings"], golden["probabilities"], strict=True):
             for logits, expected in zip(golden["logits"], theirs, strict=True):
                 found = probabilities(logits, temperature, int(top_k), top_p)

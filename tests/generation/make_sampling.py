@@ -1,6 +1,6 @@
 """Make sampling.npz: what transformers' logits warpers make of random logits (needs torch and transformers).
 
-    python tests/goldens/make_sampling.py
+    python tests/generation/make_sampling.py
 
 logits (20, 40) float32; settings (8, 3): temperature, top_k (0: off), top_p (1: off); probabilities (8, 20, 40).
 """
