@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,7 @@ def verify(
             log.info("verifying %s with %s", target, name)
             running = open_engine(bundle, name, threads)
             try:
-                report[target].append(
-                    measure(running, answer, limits, lambda d, t, n=name: progress(n, d, t))  # type: ignore[misc]
-                )
+                report[target].append(measure(running, answer, limits, partial(progress, name)))
             finally:
                 running.close()
     return Report(report)
