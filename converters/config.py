@@ -31,9 +31,14 @@ _HARMLESS = frozenset((
 # Keys that are harmless with this value alone.
 _NEUTRAL: Mapping[str, object] = {
     "add_cross_attention": False,
+    "attention_bias": False,
+    "full_attn_mod": 1,
+    "interpolate_factor": 1,
     "is_causal": True,
     "is_encoder_decoder": False,
     "is_llama_config": True,
+    "lm_head_bias": False,
+    "mlp_bias": False,
     "rope_interleaved": False,
     "use_mrope": False,
 }
@@ -115,6 +120,17 @@ class Config:
         if not isinstance(value, list) or len(value) != length or not all(isinstance(v, str) for v in value):
             raise self.refuse(key, f"a list of {length} strings")
         return value
+
+    def numbers(self, key: str, length: int) -> list[float]:
+        """A list of ``length`` numbers above zero, which must be there."""
+        value = self._get(key)
+        if (
+            not isinstance(value, list)
+            or len(value) != length
+            or not all(type(v) in (int, float) and 1e-30 < v < 1e30 for v in value)
+        ):
+            raise self.refuse(key, f"a list of {length} numbers above zero")
+        return [float(v) for v in value]
 
     def section(self, key: str) -> Config | None:
         """A nested object, or None where absent or empty."""

@@ -42,7 +42,15 @@ def qwen2(**keys: Any) -> dict[str, Any]:
     return {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **BASE, **keys}
 
 
-FAMILIES = {"llama": llama, "qwen2": qwen2}
+def phi3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0, **BASE, **keys}
+
+
+FAMILIES = {
+    "llama": llama,
+    "qwen2": qwen2,
+    "phi3": phi3,
+}
 
 # Golden → config.json. rope_theta with rope_scaling is the style of transformers 4, rope_parameters of 5.
 CASES: dict[str, dict[str, Any]] = {
@@ -77,6 +85,35 @@ CASES: dict[str, dict[str, Any]] = {
     ),
 }
 
+LONGROPE = {
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.8],
+    "long_factor": [1.1, 1.5, 2.0, 3.0, 4.5, 7.0],
+}
+# transformers chooses the factors by the length so far, edgeslm by the context: here both take the same throughout.
+SHORT = {"max_position_embeddings": 64, "original_max_position_embeddings": 64}
+LONG = {"max_position_embeddings": 128, "original_max_position_embeddings": 16}
+CASES |= {
+    "phi3-window": phi3(rope_theta=500.0, rope_scaling=None, sliding_window=8, attention_bias=False, resid_pdrop=0.0),
+    "phi3-short": phi3(
+        rope_theta=500.0,
+        rope_scaling={"type": "su", "factor": 4.0, "original_max_position_embeddings": 64, **LONGROPE},
+        **SHORT,
+    ),
+    "phi3-long": phi3(rope_theta=500.0, rope_scaling={"type": "longrope", **LONGROPE}, sliding_window=1000, **LONG),
+    "phi3-yarn": phi3(rope_theta=500.0, rope_scaling={"type": "yarn", **LONGROPE, "attention_factor": 1.4}, **LONG),
+    "phi3-long-5": phi3(
+        hidden_size=64,
+        sliding_window=12,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 700.0, "partial_rotary_factor": 0.75, **LONGROPE},
+        **LONG,
+    ),
+    "phi3-partial": phi3(
+        hidden_size=64, num_key_value_heads=4, rope_theta=300.0, partial_rotary_factor=0.5, hidden_act="gelu_new"
+    ),
+    "phi3-defaults": {k: v for k, v in phi3().items() if k not in ("num_key_value_heads", "rms_norm_eps")},
+}
+
 Tensors = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 
 
@@ -109,6 +146,8 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     shapes["model.norm.weight"] = (hidden,)
     if not config.get("tie_word_embeddings"):
         shapes["lm_head.weight"] = (vocab, hidden)
+    if config["model_type"] == "phi3":
+        return _fused(shapes)
     return shapes
 
 
@@ -127,7 +166,7 @@ def _weight(name: str, shape: tuple[int, ...], seed: int) -> Any:
     elif "embed" in name:
         values = 0.5 * values
     else:
-        gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
+        gain = 2.0 if "q_proj" in name or "k_proj" in name or "qkv_proj" in name else 1.0
         values = gain / np.sqrt(shape[1]) * values
     return values.astype(np.float32)
 
@@ -178,3 +217,15 @@ def write_checkpoint(
     index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
+
+
+def _fused(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """q, k and v as rows of one tensor, gate and up as rows of another."""
+    fused: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        for part in ("q_proj", "k_proj", "v_proj"):
+            name = name.replace(f".{part}.", ".qkv_proj.")
+        for part in ("gate_proj", "up_proj"):
+            name = name.replace(f".{part}.", ".gate_up_proj.")
+        fused[name] = (fused[name][0] + shape[0], *shape[1:]) if name in fused else shape
+    return fused
