@@ -44,6 +44,7 @@ def genai_config(spec: DecoderSpec, generation: Mapping[str, Any], model_file: s
                 "num_attention_heads": n_heads,
                 "num_hidden_layers": len(spec.layout),
                 "num_key_value_heads": n_kv_heads,
+                **_sliding_window(spec),
                 "inputs": {
                     "input_ids": "input_ids",
                     "attention_mask": "attention_mask",
@@ -65,4 +66,20 @@ def genai_config(spec: DecoderSpec, generation: Mapping[str, Any], model_file: s
             "max_length": spec.context_length,
             "past_present_share_buffer": True,
         },
+    }
+
+
+def _sliding_window(spec: DecoderSpec) -> dict[str, Any]:
+    """Which layers have bounded caches, and the rows these need; nothing for a decoder without windows."""
+    layers = [i for i, block in enumerate(spec.layers) if block.mixer.window]
+    if not layers:
+        return {}
+    return {
+        "sliding_window": {
+            "window_size": max(spec.layers[i].mixer.window for i in layers),
+            "slide_key_value_cache": False,  # the operator does it
+            "slide_inputs": False,
+            "layers": layers,
+            "cache_slack": 0,  # rows beyond the window: onnxruntime-genai's default
+        }
     }
