@@ -23,7 +23,9 @@ def genai_config(spec: DecoderSpec, generation: Mapping[str, Any], model_file: s
     """
     caches = {(b.mixer.n_heads, b.mixer.n_kv_heads, padded_head_dim(b.mixer)) for b in spec.blocks}
     if len(caches) != 1:
-        raise UnsupportedModelError("onnxruntime-genai: layers with different head counts or sizes cannot be described")
+        raise UnsupportedModelError(
+            "no genai_config.json: onnxruntime-genai cannot open layers whose head counts or sizes differ"
+        )
     n_heads, n_kv_heads, head_dim = caches.pop()
     tokens = {k: generation[k] for k in ("bos_token_id", "pad_token_id") if generation.get(k) is not None}
     eos = generation.get("eos_token_id", [])
