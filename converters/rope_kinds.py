@@ -36,43 +36,60 @@ class Base:
 Kind = Callable[[Config, Base], Rope]
 
 
-def rope_of(
-    config: Config,
-    head_dim: int,
-    context_length: int,
-    *,
-    kinds: Mapping[str, Kind] | None = None,
-    partial: bool = False,
-    original: int | None = None,
-) -> Rope:
-    """The rope of a config with one rope for all layers.
+def rope_of(config: Config, head_dim: int, context_length: int, theta: float = DEFAULT_THETA) -> Rope:
+    """The rope of a config with one rope for all layers, rotating whole heads.
 
-    Both styles are read: ``rope_theta`` with ``rope_scaling`` (transformers 4) and ``rope_parameters`` (5).
-
-    Args:
-        config: the whole config.
-        head_dim: width of a head.
-        context_length: the config's ``max_position_embeddings``.
-        kinds: names that the family knows; :data:`KINDS` by default.
-        partial: does the family honour ``partial_rotary_factor``?
-        original: ``original_max_position_embeddings`` of a family whose config always has one; None: as the rope's
-            section says, else the context.
+    Both styles are read: ``rope_theta`` with ``rope_scaling`` (transformers 4) and ``rope_parameters`` (5);
+    ``theta`` holds where neither says.
 
     Raises:
         UnsupportedModelError: a kind that is not supported, or keys that the kind does not know.
         CheckpointError: a value out of range.
     """
-    kinds = KINDS if kinds is None else kinds
+    section = rope_section(config) or Config({}, "rope_parameters")
+    return rope_of_section(config, section, head_dim, context_length, config.number("rope_theta", theta))
+
+
+def rope_section(config: Config) -> Config | None:
+    """The object that describes the rope of a config with one rope for all layers, in either style."""
     scaling, parameters = config.section("rope_scaling"), config.section("rope_parameters")
-    section = scaling or parameters or Config({}, "rope_parameters")
-    theta = section.number("rope_theta", config.number("rope_theta", DEFAULT_THETA))
-    inner_original = section.integer("original_max_position_embeddings", context_length)
-    base = Base(
-        theta,
-        _rotary_width(config, section, head_dim, partial),
-        context_length,
-        config.integer("original_max_position_embeddings", inner_original if original is None else original),
-    )
+    return scaling or parameters
+
+
+def original_context(config: Config, section: Config, context_length: int) -> int:
+    """Tokens of context before a kind extended it: as ``config`` says, else ``section``, else the context."""
+    inner = section.integer("original_max_position_embeddings", context_length)
+    return config.integer("original_max_position_embeddings", inner)
+
+
+def rotary_width(config: Config, section: Config, head_dim: int) -> int:
+    """How much of a head is rotated: the part ``partial_rotary_factor``, of ``section`` or else of ``config``."""
+    outer = config.number("partial_rotary_factor", 1.0)
+    factor = section.number("partial_rotary_factor", outer)
+    width = int(head_dim * factor)
+    if factor != 1.0 and not (0 < width <= head_dim and width % 2 == 0):
+        source = section if "partial_rotary_factor" in section else config
+        raise source.refuse("partial_rotary_factor", f"an even part of head_dim {head_dim}")
+    return width
+
+
+def rope_of_section(config: Config, section: Config, head_dim: int, context_length: int, theta: float) -> Rope:
+    """The rope that ``section`` of ``config`` describes, with base ``theta`` unless it says otherwise.
+
+    Raises as :func:`rope_of`.
+    """
+    for part in (config, section):
+        if part.number("partial_rotary_factor", 1.0) != 1.0:
+            raise part.unsupported("partial_rotary_factor", ["1"])
+    original = original_context(config, section, context_length)
+    return scaled(section, KINDS, Base(section.number("rope_theta", theta), head_dim, context_length, original))
+
+
+def scaled(section: Config, kinds: Mapping[str, Kind], base: Base) -> Rope:
+    """The rope that the kind named by ``section`` makes of ``base``.
+
+    Raises as :func:`rope_of`.
+    """
     old_name = section.text("type", "default")
     kind = section.text("rope_type", old_name)
     if kind not in kinds:
@@ -81,19 +98,6 @@ def rope_of(
         rope = kinds[kind](section, base)
     section.check_all_read()
     return rope
-
-
-def _rotary_width(config: Config, section: Config, head_dim: int, partial: bool) -> int:
-    """``partial_rotary_factor`` of a head, rounded down; the section's goes before the config's."""
-    outer = config.number("partial_rotary_factor", 1.0)
-    factor = section.number("partial_rotary_factor", outer)
-    source = section if "partial_rotary_factor" in section else config
-    if not partial and (outer, factor) != (1.0, 1.0):
-        raise (source if factor != 1.0 else config).unsupported("partial_rotary_factor", ["1"])
-    width = int(head_dim * factor)
-    if factor != 1.0 and not (0 < width <= head_dim and width % 2 == 0):
-        raise source.refuse("partial_rotary_factor", f"an even part of head_dim {head_dim}")
-    return width
 
 
 def inverse_frequencies(theta: float, dim: int, factors: F32Array | float = 1.0) -> F32Array:
@@ -113,11 +117,11 @@ def _linear(section: Config, base: Base) -> Rope:
 
 def _llama3(section: Config, base: Base) -> Rope:
     """Long wavelengths are stretched by ``factor``, short ones stay, those between are interpolated."""
-    frequencies, original = base.frequencies, base.original
     factor = np.float32(section.number("factor"))
     low, high = section.number("low_freq_factor"), section.number("high_freq_factor")
     if not low < high:
         raise section.refuse("high_freq_factor", f"a number above low_freq_factor ({low})")
+    frequencies, original = base.frequencies, base.original
     wavelengths = np.float32(2 * math.pi) / frequencies
     stretched = np.where(wavelengths > np.float32(original / low), frequencies / factor, frequencies)
     smooth = (np.float32(original) / wavelengths - np.float32(low)) / np.float32(high - low)

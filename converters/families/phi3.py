@@ -15,8 +15,8 @@ from edgeslm.converters.families.common import (
     layer_count,
     llama_names,
 )
-from edgeslm.converters.rope_kinds import KINDS, rope_of
-from edgeslm.spec import MAX_CONTEXT, Block, DecoderSpec
+from edgeslm.converters.rope_kinds import DEFAULT_THETA, KINDS, Base, rope_section, rotary_width, scaled
+from edgeslm.spec import MAX_CONTEXT, Block, DecoderSpec, Rope
 
 # Old checkpoints name longrope "su", or "yarn", which it is not.
 ROPES = {"default": KINDS["default"], **dict.fromkeys(("longrope", "su", "yarn"), KINDS["longrope"])}
@@ -31,8 +31,17 @@ def read_spec(config: Config) -> DecoderSpec:
     window = config.integer("sliding_window", 0, high=MAX_CONTEXT)
     mixer = replace(attention(config, qkv_bias=False, out_bias=False), window=window if window < context else 0)
     block = Block(mixer, gated_mlp(config, bias=False))
-    rope = rope_of(config, mixer.head_dim, context, kinds=ROPES, partial=True, original=4096)
-    return decoder(config, [block] * layer_count(config), [rope], context=context, eps=1e-5, tied=False)
+    ropes = [_rope(config, mixer.head_dim, context)]
+    return decoder(config, [block] * layer_count(config), ropes, context=context, eps=1e-5, tied=False)
+
+
+def _rope(config: Config, head_dim: int, context: int) -> Rope:
+    """The original context is the config's own; transformers overwrites what the rope's section says of it."""
+    section = rope_section(config) or Config({}, "rope_parameters")
+    theta = section.number("rope_theta", config.number("rope_theta", DEFAULT_THETA))
+    section.integer("original_max_position_embeddings", context)
+    original = config.integer("original_max_position_embeddings", 4096)
+    return scaled(section, ROPES, Base(theta, rotary_width(config, section, head_dim), context, original))
 
 
 def stored_weights(spec: DecoderSpec) -> dict[str, Stored]:
