@@ -18,10 +18,11 @@ from edgeslm.spec import Rope
 DEFAULT_THETA = 10000.0
 
 
-def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
+def rope_of(config: Config, head_dim: int, context_length: int, theta: float = DEFAULT_THETA) -> Rope:
     """The rope of a config with one rope for all layers, rotating whole heads.
 
-    Both styles are read: ``rope_theta`` with ``rope_scaling`` (transformers 4) and ``rope_parameters`` (5).
+    Both styles are read: ``rope_theta`` with ``rope_scaling`` (transformers 4) and ``rope_parameters`` (5);
+    ``theta`` holds where neither says.
 
     Raises:
         UnsupportedModelError: a kind that is not supported, or keys that the kind does not know.
@@ -29,11 +30,18 @@ def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
     """
     scaling, parameters = config.section("rope_scaling"), config.section("rope_parameters")
     section = scaling or parameters or Config({}, "rope_parameters")
+    return rope_of_section(config, section, head_dim, context_length, config.number("rope_theta", theta))
+
+
+def rope_of_section(config: Config, section: Config, head_dim: int, context_length: int, theta: float) -> Rope:
+    """The rope that ``section`` of ``config`` describes, with base ``theta`` unless it says otherwise.
+
+    Raises as :func:`rope_of`.
+    """
     for part in (config, section):
         if part.number("partial_rotary_factor", 1.0) != 1.0:
             raise part.unsupported("partial_rotary_factor", ["1"])
-    outer_theta = config.number("rope_theta", DEFAULT_THETA)
-    frequencies = inverse_frequencies(section.number("rope_theta", outer_theta), head_dim)
+    frequencies = inverse_frequencies(section.number("rope_theta", theta), head_dim)
     inner_original = section.integer("original_max_position_embeddings", context_length)
     original = config.integer("original_max_position_embeddings", inner_original)
     old_name = section.text("type", "default")
