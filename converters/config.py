@@ -78,9 +78,10 @@ class Config:
         inner = self.values["text_config"]
         part = inner.get("model_type") if isinstance(inner, dict) else None
         return UnsupportedModelError(
-            f"{self._where}: model_type: {self.values.get('model_type')!r:.80} is more than a text decoder: take a "
-            f"text-only checkpoint, or save the language model (text_config, {part!r:.80}) by itself with transformers "
-            f"and convert that; known model types are {', '.join(sorted(supported))}"
+            f"{self._where}: model_type: {self.values.get('model_type')!r:.80} is more than a text decoder: convert a "
+            f"text-only checkpoint, or save its text decoder ({part!r:.80}) as one: in transformers, put "
+            "model.model.language_model and model.lm_head into the causal model of config.text_config, and call "
+            f"save_pretrained; known are {', '.join(sorted(supported))}"
         )
 
     def integer(self, key: str, default: int | None = None, low: int = 1, high: int = 1 << 24) -> int:
