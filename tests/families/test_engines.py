@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from genai_greedy import genai_ids, import_genai
 from golden_files import golden
 from tiny_decoders import relative_error
 from tiny_models import CASES, write_checkpoint
@@ -16,6 +17,7 @@ from edgeslm.converters.policy import Options
 from edgeslm.engines.registry import open_engine
 
 ENGINES = ("native", "onnxruntime")
+PROMPT_TOKENS = 24  # of a golden
 CUTS = (3, 4, 13, 29, 30)  # pieces below and above the windows, and single tokens
 TOLERANCE = 1e-4  # of max |logit|; measured: at most 1e-5
 # Random weights amplify the rounding of int8 activations; a wrong scale or layout gives errors of the order of 1.
@@ -52,3 +54,13 @@ def test_int8_engines_stay_near_the_oracle(case: str, tmp_path: Path) -> None:
         error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
         print(f"{case} on {name}: int8 error {error:.1e}")
         assert error < INT8_TOLERANCE, name
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_genai_continues_like_transformers(case: str, tmp_path: Path) -> None:
+    ids = golden(case)[0].tolist()
+    bundle = converted(case, tmp_path, Options("none"))
+    prompt, expected = ids[:PROMPT_TOKENS], ids[PROMPT_TOKENS:]
+    ends = [i for i, token in enumerate(expected) if token in CASES[case]["eos_token_id"]]
+    found = genai_ids(import_genai(), bundle.folder, prompt, len(expected))
+    assert found == expected[: ends[0] if ends else None]
