@@ -13,6 +13,7 @@ from edgeslm.errors import CheckpointError, UnsupportedModelError
 _HARMLESS = frozenset((
     "architectures", "attention_dropout", "_attn_implementation", "attn_implementation",
     "_attn_implementation_autoset", "auto_map", "bad_words_ids", "begin_suppress_tokens", "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward", "classifier_dropout", "_commit_hash", "cross_attention_hidden_size",
     "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype", "early_stopping", "embd_pdrop",
     "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty", "finetuning_task",
@@ -40,6 +41,7 @@ _NEUTRAL: Mapping[str, object] = {
     "lm_head_bias": False,
     "mlp_bias": False,
     "rope_interleaved": False,
+    "use_bidirectional_attention": False,
     "use_mrope": False,
 }
 
@@ -74,6 +76,17 @@ class Config:
         names = ", ".join(sorted(supported))
         return UnsupportedModelError(
             f"{self._where}: {key}: {self.values.get(key)!r:.80} is not supported; known are {names}"
+        )
+
+    def refuse_multimodal(self, supported: Iterable[str]) -> UnsupportedModelError:
+        """The error for a checkpoint whose decoder is one part (``text_config``) of a larger model."""
+        inner = self.values["text_config"]
+        part = inner.get("model_type") if isinstance(inner, dict) else None
+        return UnsupportedModelError(
+            f"{self._where}: model_type: {self.values.get('model_type')!r:.80} is more than a text decoder: convert a "
+            f"text-only checkpoint, or save its text decoder ({part!r:.80}) as one: in transformers, put "
+            "model.model.language_model and model.lm_head into the causal model of config.text_config, and call "
+            f"save_pretrained; known are {', '.join(sorted(supported))}"
         )
 
     def integer(self, key: str, default: int | None = None, low: int = 1, high: int = 1 << 24) -> int:
@@ -131,6 +144,15 @@ class Config:
         ):
             raise self.refuse(key, f"a list of {length} numbers above zero")
         return [float(v) for v in value]
+
+    def integers(self, key: str, low: int, high: int) -> list[int] | None:
+        """A list of whole numbers in low..high, or None where absent."""
+        value = self._get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(type(v) is int and low <= v <= high for v in value):
+            raise self.refuse(key, f"a list of whole numbers in {low}..{high}")
+        return value
 
     def section(self, key: str) -> Config | None:
         """A nested object, or None where absent or empty."""

@@ -44,9 +44,9 @@ def _rope(config: Config, head_dim: int, context: int) -> Rope:
     return scaled(section, ROPES, Base(theta, rotary_width(config, section, head_dim), context, original))
 
 
-def stored_weights(spec: DecoderSpec) -> dict[str, Stored]:
+def stored_weights(spec: DecoderSpec, config: Config) -> dict[str, Stored]:
     """q, k and v are rows of one tensor, one after the other; so are gate and up."""
-    stored = llama_names(spec, _LAYER_NAMES)
+    stored = llama_names(spec, config, _LAYER_NAMES)
     for i, block in enumerate(spec.layers):
         a = block.mixer
         queries, keys = a.n_heads * a.head_dim, a.n_kv_heads * a.head_dim

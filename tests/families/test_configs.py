@@ -22,7 +22,9 @@ from edgeslm.spec import DecoderSpec
 
 def read(values: dict[str, Any]) -> DecoderSpec:
     config = Config(json.loads(json.dumps(values)), "config.json")  # as from a file
-    spec = family_of(config).read_spec(config)
+    family = family_of(config)
+    spec = family.read_spec(config)
+    family.stored_weights(spec, config)
     config.check_all_read()
     return spec
 

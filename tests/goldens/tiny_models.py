@@ -46,11 +46,36 @@ def phi3(**keys: Any) -> dict[str, Any]:
     return {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0, **BASE, **keys}
 
 
+def gemma2(**keys: Any) -> dict[str, Any]:
+    own = {"head_dim": 20, "query_pre_attn_scalar": 24, "sliding_window": 8, "hidden_activation": "gelu_pytorch_tanh"}
+    caps = {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 6.0}
+    return {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", **BASE, **own, **caps, **keys}
+
+
+def gemma3_text(**keys: Any) -> dict[str, Any]:
+    own = {"head_dim": 20, "query_pre_attn_scalar": 24, "sliding_window": 8, "hidden_activation": "gelu_pytorch_tanh"}
+    return {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", **BASE, **own, **keys}
+
+
+def granite(**keys: Any) -> dict[str, Any]:
+    own = {"embedding_multiplier": 6, "residual_multiplier": 0.35, "attention_multiplier": 0.2, "logits_scaling": 2.5}
+    return {"architectures": ["GraniteForCausalLM"], "model_type": "granite", **BASE, **own, **keys}
+
+
+def smollm3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", **BASE, "pad_token_id": 0, **keys}
+
+
 FAMILIES = {
     "llama": llama,
     "qwen2": qwen2,
     "phi3": phi3,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3_text,
+    "granite": granite,
+    "smollm3": smollm3,
 }
+TIED_BY_DEFAULT = ("gemma2", "gemma3_text", "smollm3")
 
 # Golden → config.json. rope_theta with rope_scaling is the style of transformers 4, rope_parameters of 5.
 CASES: dict[str, dict[str, Any]] = {
@@ -83,6 +108,75 @@ CASES: dict[str, dict[str, Any]] = {
         max_window_layers=28,
         **WINDOW,
     ),
+    "gemma2": gemma2(rope_theta=300.0, hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid"),
+    "gemma2-5": gemma2(
+        rope_parameters={"rope_theta": 500.0, "rope_type": "linear", "factor": 2.0},
+        layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        tie_word_embeddings=False,
+        attention_bias=True,
+        hidden_activation="gelu",
+        num_key_value_heads=1,
+    ),
+    "gemma2-no-caps": gemma2(attn_logit_softcapping=None, final_logit_softcapping=None, head_dim=12),
+    "gemma2-defaults": {
+        k: v
+        for k, v in gemma2(num_key_value_heads=4, head_dim=8).items()
+        if k not in ("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "hidden_activation")
+    },
+    "gemma3_text": gemma3_text(
+        num_hidden_layers=4,
+        sliding_window_pattern=3,
+        rope_theta=2000.0,
+        rope_local_base_freq=100.0,
+        rope_scaling={"rope_type": "linear", "factor": 3.0},
+        cache_implementation="hybrid",
+        attn_logit_softcapping=None,
+        final_logit_softcapping=None,
+    ),
+    "gemma3_text-5": gemma3_text(
+        layer_types=["full_attention", "sliding_attention", "full_attention"],
+        rope_parameters={
+            "sliding_attention": {"rope_type": "linear", "rope_theta": 60.0, "factor": 1.5},
+            "full_attention": {"rope_type": "default", "rope_theta": 800.0},
+        },
+        final_logit_softcapping=7.0,
+        attn_logit_softcapping=3.0,
+        attention_bias=True,
+        tie_word_embeddings=False,
+        hidden_activation="gelu",
+        use_bidirectional_attention=False,
+    ),
+    "gemma3_text-defaults": gemma3_text(num_hidden_layers=7, num_key_value_heads=1),
+    "granite": granite(rope_theta=300.0, rope_scaling=None),
+    "granite-tied-bias": granite(
+        rope_parameters={"rope_theta": 5000.0, "rope_type": "default"},
+        tie_word_embeddings=True,
+        attention_bias=True,
+        mlp_bias=True,
+        num_key_value_heads=1,
+    ),
+    # The default scale of q·k is 1: small heads, lest rounding decide between near-equal scores.
+    "granite-defaults": {
+        k: v for k, v in granite(head_dim=4).items() if "multiplier" not in k and k != "logits_scaling"
+    },
+    "smollm3": smollm3(rope_theta=400.0, no_rope_layers=[1, 0, 1], no_rope_layer_interval=4, use_sliding_window=False),
+    "smollm3-interval": smollm3(
+        rope_parameters={"rope_theta": 700.0, "rope_type": "default"},
+        num_hidden_layers=4,
+        no_rope_layer_interval=2,
+        tie_word_embeddings=False,
+        attention_bias=True,
+        mlp_bias=True,
+    ),
+    "smollm3-window": smollm3(no_rope_layers=[0, 1, 0], rope_theta=900.0, **WINDOW),
+    "smollm3-layer-types": smollm3(
+        no_rope_layers=[1, 0, 1],
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+        **WINDOW,
+    ),
+    "smollm3-defaults": {
+        k: v for k, v in smollm3(num_hidden_layers=5).items() if k not in ("num_key_value_heads", "rms_norm_eps")
+    },
 }
 
 LONGROPE = {
@@ -143,8 +237,10 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
                 shapes[f"model.layers.{i}.{name}.bias"] = (rows,)
         for norm in ("input_layernorm", "post_attention_layernorm"):
             shapes[f"model.layers.{i}.{norm}.weight"] = (hidden,)
+    if config["model_type"] in ("gemma2", "gemma3_text"):
+        shapes |= gemma_norm_shapes(config)
     shapes["model.norm.weight"] = (hidden,)
-    if not config.get("tie_word_embeddings"):
+    if not config.get("tie_word_embeddings", config["model_type"] in TIED_BY_DEFAULT):
         shapes["lm_head.weight"] = (vocab, hidden)
     if config["model_type"] == "phi3":
         return _fused(shapes)
@@ -229,3 +325,15 @@ def _fused(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
             name = name.replace(f".{part}.", ".gate_up_proj.")
         fused[name] = (fused[name][0] + shape[0], *shape[1:]) if name in fused else shape
     return fused
+
+
+def gemma_norm_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The norms that Gemma has and Llama lacks."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i in range(config["num_hidden_layers"]):
+        for norm in ("pre_feedforward_layernorm", "post_feedforward_layernorm"):
+            shapes[f"model.layers.{i}.{norm}.weight"] = (config["hidden_size"],)
+        if config["model_type"] == "gemma3_text":
+            for norm in ("q_norm", "k_norm"):
+                shapes[f"model.layers.{i}.self_attn.{norm}.weight"] = (config["head_dim"],)
+    return shapes

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
+from genai_greedy import genai_ids, import_genai
 from tiny_decoders import make_ids, make_rope, make_spec, make_weights, replace_attention, write_bundle
 from tokenizers import Tokenizer
 
@@ -25,22 +24,7 @@ from edgeslm.spec import DecoderSpec, Rope
 
 @pytest.fixture(scope="module")
 def genai() -> Any:
-    if os.environ.get("CI") == "true":
-        import onnxruntime_genai
-    else:
-        onnxruntime_genai = pytest.importorskip("onnxruntime_genai")
-    return onnxruntime_genai
-
-
-def genai_ids(genai: Any, folder: Path, prompt: list[int], count: int) -> list[int]:
-    model = genai.Model(str(folder))
-    parameters = genai.GeneratorParams(model)
-    parameters.set_search_options(max_length=len(prompt) + count, do_sample=False)
-    generator = genai.Generator(model, parameters)
-    generator.append_tokens(np.array(prompt, np.int32))
-    while not generator.is_done():
-        generator.generate_next_token()
-    return [int(i) for i in generator.get_sequence(0)][len(prompt) :]
+    return import_genai()
 
 
 def our_ids(bundle: Bundle, prompt: list[int], count: int) -> list[int]:
