@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,6 +17,23 @@ from edgeslm.rope import F32Array
 from edgeslm.spec import Rope
 
 DEFAULT_THETA = 10000.0
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a rope is before its kind changes it."""
+
+    theta: float
+    dim: int  # rotary width
+    context: int  # max_position_embeddings
+    original: int  # context before a kind extended it
+
+    @property
+    def frequencies(self) -> F32Array:
+        return inverse_frequencies(self.theta, self.dim)
+
+
+Kind = Callable[[Config, Base], Rope]
 
 
 def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
@@ -27,46 +45,61 @@ def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
         UnsupportedModelError: a kind that is not supported, or keys that the kind does not know.
         CheckpointError: a value out of range.
     """
+    section = rope_section(config) or Config({}, "rope_parameters")
+    return rope_of_section(section, base_of(config, section, head_dim, context_length))
+
+
+def rope_section(config: Config) -> Config | None:
+    """The object that describes the rope of a config with one rope for all layers, in either style."""
     scaling, parameters = config.section("rope_scaling"), config.section("rope_parameters")
-    section = scaling or parameters or Config({}, "rope_parameters")
+    return scaling or parameters
+
+
+def base_of(config: Config, section: Config, head_dim: int, context_length: int) -> Base:
+    """What ``section``, the config's only one, starts from. Raises: see :func:`rope_of`."""
     for part in (config, section):
         if part.number("partial_rotary_factor", 1.0) != 1.0:
             raise part.unsupported("partial_rotary_factor", ["1"])
     outer_theta = config.number("rope_theta", DEFAULT_THETA)
-    frequencies = inverse_frequencies(section.number("rope_theta", outer_theta), head_dim)
     inner_original = section.integer("original_max_position_embeddings", context_length)
     original = config.integer("original_max_position_embeddings", inner_original)
+    return Base(section.number("rope_theta", outer_theta), head_dim, context_length, original)
+
+
+def rope_of_section(section: Config, base: Base) -> Rope:
+    """The rope of the kind that ``section`` names. Raises: see :func:`rope_of`."""
     old_name = section.text("type", "default")
     kind = section.text("rope_type", old_name)
     if kind not in KINDS:
         raise section.unsupported("rope_type" if "rope_type" in section else "type", KINDS)
     with np.errstate(all="ignore"):  # what overflows is refused by the spec
-        rope = KINDS[kind](section, frequencies, original)
+        rope = KINDS[kind](section, base)
     section.check_all_read()
     return rope
 
 
-def inverse_frequencies(theta: float, dim: int) -> F32Array:
-    """theta^(-2i / dim) for i in 0..dim / 2 - 1, rounded to float32 at each step as torch does."""
+def inverse_frequencies(theta: float, dim: int, factors: F32Array | float = 1.0) -> F32Array:
+    """1 / (factors · theta^(2i / dim)) for i in 0..dim / 2 - 1, rounded to float32 at each step as torch does."""
     exponents = np.arange(0, dim, 2, dtype=np.float32) / np.float32(dim)
     powers = np.power(np.float64(theta), exponents.astype(np.float64)).astype(np.float32)
-    return np.asarray(np.float32(1) / powers)
+    return np.asarray(np.float32(1) / (np.float32(1) * factors * powers), np.float32)
 
 
-def _default(section: Config, frequencies: F32Array, original: int) -> Rope:
-    return _rope(frequencies)
+def _default(section: Config, base: Base) -> Rope:
+    return _rope(base.frequencies)
 
 
-def _linear(section: Config, frequencies: F32Array, original: int) -> Rope:
-    return _rope(frequencies / np.float32(section.number("factor")))
+def _linear(section: Config, base: Base) -> Rope:
+    return _rope(base.frequencies / np.float32(section.number("factor")))
 
 
-def _llama3(section: Config, frequencies: F32Array, original: int) -> Rope:
+def _llama3(section: Config, base: Base) -> Rope:
     """Long wavelengths are stretched by ``factor``, short ones stay, those between are interpolated."""
     factor = np.float32(section.number("factor"))
     low, high = section.number("low_freq_factor"), section.number("high_freq_factor")
     if not low < high:
         raise section.refuse("high_freq_factor", f"a number above low_freq_factor ({low})")
+    frequencies, original = base.frequencies, base.original
     wavelengths = np.float32(2 * math.pi) / frequencies
     stretched = np.where(wavelengths > np.float32(original / low), frequencies / factor, frequencies)
     smooth = (np.float32(original) / wavelengths - np.float32(low)) / np.float32(high - low)
@@ -75,12 +108,53 @@ def _llama3(section: Config, frequencies: F32Array, original: int) -> Rope:
     return _rope(np.where(medium, between, stretched))
 
 
-def _rope(frequencies: F32Array) -> Rope:
-    return Rope(inv_freq=tuple(float(f) for f in frequencies))
+def _yarn(section: Config, base: Base) -> Rope:
+    """Dimensions that turn rarely within the original context are stretched, those that turn often stay.
+
+    Between ``beta_slow`` and ``beta_fast`` turns the two are mixed along a ramp over the dimensions.
+    """
+    factor = section.number("factor", base.context / base.original)
+    low, high = _yarn_range(section, base)
+    steps = np.arange(base.dim // 2, dtype=np.float32)
+    ramp = np.clip((steps - np.float32(low)) / np.float32(high - low), np.float32(0), np.float32(1))
+    kept = np.float32(1) - ramp
+    stretched = inverse_frequencies(base.theta, base.dim, np.float32(factor))
+    return _rope(stretched * (np.float32(1) - kept) + base.frequencies * kept, _yarn_scale(section, factor))
 
 
-KINDS: dict[str, Callable[[Config, F32Array, int], Rope]] = {
+def _yarn_range(section: Config, base: Base) -> tuple[float, float]:
+    """The dimensions between which the ramp rises from 0 to 1."""
+    if base.theta == 1:
+        raise section.refuse("rope_theta", "a number other than 1")
+
+    def dimension(turns: float) -> float:
+        return base.dim * math.log(base.original / (turns * 2 * math.pi)) / (2 * math.log(base.theta))
+
+    low, high = dimension(section.number("beta_fast", 32.0)), dimension(section.number("beta_slow", 1.0))
+    if section.flag("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, base.dim - 1)
+    return low, high + 0.001 if low == high else high
+
+
+def _yarn_scale(section: Config, factor: float) -> float:
+    """``attention_factor``, else from ``mscale`` and ``mscale_all_dim`` where both are given, else from ``factor``."""
+    both = section.values.get("mscale") is not None and section.values.get("mscale_all_dim") is not None
+    mscale, all_dim = section.number("mscale", 1.0), section.number("mscale_all_dim", 1.0)
+
+    def growth(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    return section.number("attention_factor", growth(mscale) / growth(all_dim) if both else growth(1.0))
+
+
+def _rope(frequencies: F32Array, scale: float = 1.0) -> Rope:
+    return Rope(inv_freq=tuple(float(f) for f in frequencies), scale=scale)
+
+
+KINDS: dict[str, Kind] = {
     "default": _default,
     "linear": _linear,
     "llama3": _llama3,
+    "yarn": _yarn,
 }

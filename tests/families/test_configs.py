@@ -196,8 +196,8 @@ def test_unknown_keys_are_refused_by_name(key: str) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (llama(model_type="mamba"), ["model_type", "mamba", "llama, qwen2"]),
-        (llama(model_type="../llama"), ["model_type", "llama, qwen2"]),
+        (llama(model_type="mamba"), ["model_type", "mamba", "llama", "qwen2"]),
+        (llama(model_type="../llama"), ["model_type", "llama", "qwen2"]),
         (llama(model_type="common"), ["model_type"]),
         (llama(hidden_act="relu2"), ["hidden_act", "relu2", "gelu_pytorch_tanh"]),
         (llama(rope_scaling={"type": "dynamic", "factor": 2.0}), ["type", "dynamic", "llama3"]),
