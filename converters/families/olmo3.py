@@ -38,12 +38,9 @@ def _ropes(config: Config, head_dim: int, context: int) -> list[Rope]:
         nested.check_all_read()
     else:
         full, local = config.section("rope_scaling"), None
-    if theta != _THETA and not (local and "rope_theta" in local):
-        raise config.refuse(
-            "rope_theta",
-            f"{_THETA} (transformers 4 and 5 disagree about others: give rope_parameters with a rope_theta for each "
-            "of full_attention and sliding_attention)",
-        )
+    if theta != _THETA and not (local and "rope_theta" in local):  # transformers 5 takes it for full attention alone
+        sections = "rope_parameters with a rope_theta for each of full_attention and sliding_attention"
+        raise config.unsupported("rope_theta", [f"{_THETA:.0f} (else give {sections})"])
     return [_rope(section, theta, head_dim, context) for section in (full, local)]
 
 
