@@ -115,10 +115,10 @@ def _yarn(section: Config, base: Base) -> Rope:
     """
     factor = section.number("factor", base.context / base.original)
     low, high = _yarn_range(section, base)
-    steps = np.arange(base.dim // 2, dtype=np.float32)
+    steps = np.arange(len(base.frequencies), dtype=np.float32)
     ramp = np.clip((steps - np.float32(low)) / np.float32(high - low), np.float32(0), np.float32(1))
     kept = np.float32(1) - ramp
-    stretched = inverse_frequencies(base.theta, base.dim, np.float32(factor))
+    stretched = inverse_frequencies(base.theta, base.dim, np.array(factor, np.float32))
     return _rope(stretched * (np.float32(1) - kept) + base.frequencies * kept, _yarn_scale(section, factor))
 
 

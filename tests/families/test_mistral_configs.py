@@ -50,10 +50,10 @@ def test_mistral_7b_v0_1() -> None:
 
 def test_mistral_defaults_are_those_of_transformers() -> None:
     absent = ("num_key_value_heads", "rms_norm_eps", "max_position_embeddings")
-    spec = read(without(mistral(num_attention_heads=16), *absent))
+    spec = read(without(mistral(num_attention_heads=24), *absent))
     mixer = spec.blocks[0].mixer
     assert (spec.norm_eps, spec.context_length, spec.tied) == (1e-6, 131072, False)
-    assert (mixer.window, mixer.n_kv_heads, mixer.head_dim) == (4096, 8, 3)
+    assert (mixer.window, mixer.n_kv_heads, mixer.head_dim) == (4096, 8, 2)
     assert read(mistral(num_key_value_heads=None)).blocks[0].mixer.n_kv_heads == 4
 
 

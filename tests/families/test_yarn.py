@@ -87,6 +87,8 @@ def test_other_bad_values_are_named() -> None:
         yarn(truncate=1)
     with pytest.raises(CheckpointError, match="rope_theta"):
         yarn(rope_theta=1.0)
+    with pytest.raises(EdgeslmError, match="rotary wider than the head"):
+        read(qwen3(head_dim=7, rope_scaling=QWEN3))
     with pytest.raises(UnsupportedModelError, match="finetuned = True"):
         yarn(finetuned=True)
 
