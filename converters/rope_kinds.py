@@ -36,17 +36,18 @@ class Base:
 Kind = Callable[[Config, Base], Rope]
 
 
-def rope_of(config: Config, head_dim: int, context_length: int) -> Rope:
+def rope_of(config: Config, head_dim: int, context_length: int, theta: float = DEFAULT_THETA) -> Rope:
     """The rope of a config with one rope for all layers, rotating whole heads.
 
-    Both styles are read: ``rope_theta`` with ``rope_scaling`` (transformers 4) and ``rope_parameters`` (5).
+    Both styles are read: ``rope_theta`` with ``rope_scaling`` (transformers 4) and ``rope_parameters`` (5);
+    ``theta`` holds where neither says.
 
     Raises:
         UnsupportedModelError: a kind that is not supported, or keys that the kind does not know.
         CheckpointError: a value out of range.
     """
     section = rope_section(config) or Config({}, "rope_parameters")
-    return rope_of_section(section, base_of(config, section, head_dim, context_length))
+    return rope_of_section(config, section, head_dim, context_length, config.number("rope_theta", theta))
 
 
 def rope_section(config: Config) -> Config | None:
@@ -55,19 +56,22 @@ def rope_section(config: Config) -> Config | None:
     return scaling or parameters
 
 
-def base_of(config: Config, section: Config, head_dim: int, context_length: int) -> Base:
-    """What ``section``, the config's only one, starts from. Raises: see :func:`rope_of`."""
+def original_context(config: Config, section: Config, context_length: int) -> int:
+    """Tokens of context before a kind extended it: as ``config`` says, else ``section``, else the context."""
+    inner = section.integer("original_max_position_embeddings", context_length)
+    return config.integer("original_max_position_embeddings", inner)
+
+
+def rope_of_section(config: Config, section: Config, head_dim: int, context_length: int, theta: float) -> Rope:
+    """The rope that ``section`` of ``config`` describes, with base ``theta`` unless it says otherwise.
+
+    Raises as :func:`rope_of`.
+    """
     for part in (config, section):
         if part.number("partial_rotary_factor", 1.0) != 1.0:
             raise part.unsupported("partial_rotary_factor", ["1"])
-    outer_theta = config.number("rope_theta", DEFAULT_THETA)
-    inner_original = section.integer("original_max_position_embeddings", context_length)
-    original = config.integer("original_max_position_embeddings", inner_original)
-    return Base(section.number("rope_theta", outer_theta), head_dim, context_length, original)
-
-
-def rope_of_section(section: Config, base: Base) -> Rope:
-    """The rope of the kind that ``section`` names. Raises: see :func:`rope_of`."""
+    original = original_context(config, section, context_length)
+    base = Base(section.number("rope_theta", theta), head_dim, context_length, original)
     old_name = section.text("type", "default")
     kind = section.text("rope_type", old_name)
     if kind not in KINDS:

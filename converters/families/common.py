@@ -30,11 +30,12 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
 }
 
-QK_NORM_NAMES = {f"attn.{n}_norm": f"self_attn.{n}_norm" for n in "qk"}
 # Part of a layer → its name in checkpoints that follow Llama.
 LAYER_NAMES = {
     "attn.norm_in": "input_layernorm",
     "mlp.norm_in": "post_attention_layernorm",
+    "attn.q_norm": "self_attn.q_norm",
+    "attn.k_norm": "self_attn.k_norm",
     **{f"attn.{n}": f"self_attn.{n}_proj" for n in "qkvo"},
     **{f"mlp.{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")},
 }
@@ -52,21 +53,17 @@ def context_length(config: Config, default: int) -> int:
 
 
 def attention(
-    config: Config, *, qkv_bias: bool, out_bias: bool, kv_heads: int | None = None, head_dim: int | None = None
+    config: Config, *, qkv_bias: bool, out_bias: bool, n_kv_heads: int | None = None, head_dim: int | None = None
 ) -> Attention:
-    """Full attention with rope 0: as many kv heads as heads and head_dim = hidden / heads unless given.
+    """Full attention with rope 0 and scale head_dim^-½.
 
-    ``kv_heads`` and ``head_dim`` are a family's defaults where the config lacks the key; null takes the above.
+    ``n_kv_heads`` (else as many as heads) and ``head_dim`` (else hidden / heads) hold where the config does not say.
     """
     hidden = config.integer("hidden_size", high=MAX_WIDTH)
     n_heads = config.integer("num_attention_heads", high=MAX_WIDTH)
-    if kv_heads is None or "num_key_value_heads" in config:
-        kv_heads = n_heads
-    if head_dim is None or "head_dim" in config:
-        head_dim = max(1, hidden // n_heads)
-    kv_heads = config.integer("num_key_value_heads", kv_heads, high=MAX_WIDTH)
-    head_dim = config.integer("head_dim", head_dim, high=MAX_WIDTH)
-    return Attention(n_heads, kv_heads, head_dim, head_dim**-0.5, rope=0, qkv_bias=qkv_bias, out_bias=out_bias)
+    n_kv_heads = config.integer("num_key_value_heads", n_kv_heads or n_heads, high=MAX_WIDTH)
+    head_dim = config.integer("head_dim", head_dim or max(1, hidden // n_heads), high=MAX_WIDTH)
+    return Attention(n_heads, n_kv_heads, head_dim, head_dim**-0.5, rope=0, qkv_bias=qkv_bias, out_bias=out_bias)
 
 
 def gated_mlp(config: Config, *, bias: bool, act: str = "silu") -> Mlp:

@@ -13,7 +13,7 @@ from edgeslm.converters.families.common import (
     layer_count,
     llama_names,
 )
-from edgeslm.converters.rope_kinds import base_of, rope_of_section, rope_section
+from edgeslm.converters.rope_kinds import DEFAULT_THETA, original_context, rope_of_section, rope_section
 from edgeslm.spec import MAX_CONTEXT, Block, DecoderSpec, Rope
 
 stored_weights = llama_names
@@ -35,7 +35,7 @@ def read_spec(config: Config) -> DecoderSpec:
     """No biases; a window on every layer if there is one."""
     context = context_length(config, 262144)
     window = config.integer("sliding_window", context, high=MAX_CONTEXT)
-    mixer = attention(config, qkv_bias=False, out_bias=False, kv_heads=8, head_dim=128)
+    mixer = attention(config, qkv_bias=False, out_bias=False, n_kv_heads=8, head_dim=128)
     block = Block(replace(mixer, window=window if window < context else 0), gated_mlp(config, bias=False))
     rope = _rope(config, mixer.head_dim, context)
     return decoder(config, [block] * layer_count(config), [rope], context=context, eps=1e-5, tied=False)
@@ -43,7 +43,7 @@ def read_spec(config: Config) -> DecoderSpec:
 
 def _rope(config: Config, head_dim: int, context: int) -> Rope:
     section = rope_section(config) or Config(_DEFAULT_ROPE, "rope_parameters")
-    base = base_of(config, section, head_dim, context)
     section.integer("max_position_embeddings", context)  # a copy, which transformers ignores
-    beta = section.number("llama_4_scaling_beta")
-    return replace(rope_of_section(section, base), q_beta=beta, q_period=base.original)
+    beta, period = section.number("llama_4_scaling_beta"), original_context(config, section, context)
+    theta = config.number("rope_theta", DEFAULT_THETA)
+    return replace(rope_of_section(config, section, head_dim, context, theta), q_beta=beta, q_period=period)

@@ -22,7 +22,8 @@ stored_weights = llama_names
 
 def read_spec(config: Config) -> DecoderSpec:
     """No biases; a window on every layer, or by ``layer_types``, where transformers takes it for a Ministral."""
-    mixer = attention(config, qkv_bias=False, out_bias=False, kv_heads=8)
+    kv_heads = None if "num_key_value_heads" in config else 8  # null means as many as heads
+    mixer = attention(config, qkv_bias=False, out_bias=False, n_kv_heads=kv_heads)
     mlp = gated_mlp(config, bias=False)
     context = context_length(config, 131072)
     blocks = [Block(replace(mixer, window=w if w < context else 0), mlp) for w in _windows(config)]

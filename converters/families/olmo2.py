@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-from edgeslm.converters.checkpoint_weights import Stored
 from edgeslm.converters.config import Config
 from edgeslm.converters.families.common import (
     LAYER_NAMES,
-    QK_NORM_NAMES,
     attention,
     context_length,
     decoder,
@@ -20,6 +19,8 @@ from edgeslm.converters.rope_kinds import rope_of
 from edgeslm.spec import Block, DecoderSpec
 
 _NORM_NAMES = {"attn.norm_out": "post_attention_layernorm", "mlp.norm_out": "post_feedforward_layernorm"}
+
+stored_weights = partial(llama_names, layer_names=LAYER_NAMES | _NORM_NAMES)
 
 
 def read_spec(config: Config) -> DecoderSpec:
@@ -35,8 +36,3 @@ def olmo_block(config: Config) -> Block:
     bias = config.flag("attention_bias", False)
     mixer = replace(attention(config, qkv_bias=bias, out_bias=bias), qk_norm="full")
     return Block(mixer, gated_mlp(config, bias=False), norm_in=False, norm_out=True)
-
-
-def stored_weights(spec: DecoderSpec) -> dict[str, Stored]:
-    """Llama's names but for the norms."""
-    return llama_names(spec, LAYER_NAMES | QK_NORM_NAMES | _NORM_NAMES)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgeslm.converters.config import Config
 from edgeslm.converters.families.common import context_length, decoder, layer_count, sliding_layers
 from edgeslm.converters.families.olmo2 import olmo_block, stored_weights
-from edgeslm.converters.rope_kinds import Base, rope_of_section
+from edgeslm.converters.rope_kinds import rope_of_section
 from edgeslm.spec import MAX_CONTEXT, DecoderSpec, Rope
 
 __all__ = ["read_spec", "stored_weights"]
@@ -48,5 +48,4 @@ def _rope(section: Config | None, theta: float, head_dim: int, context: int) -> 
     section = section or Config({}, "rope_parameters")
     if not section.flag("truncate", True):  # transformers looks for it in another place
         raise section.unsupported("truncate", ["true"])
-    original = section.integer("original_max_position_embeddings", context)
-    return rope_of_section(section, Base(section.number("rope_theta", theta), head_dim, context, original))
+    return rope_of_section(Config({}, "rope_parameters"), section, head_dim, context, theta)

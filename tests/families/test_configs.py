@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from configs import read, windows
 from tiny_models import CASES, LLAMA3, llama, qwen2
 
+from edgeslm.converters.config import Config
 from edgeslm.converters.families import family_of, model_types
 from edgeslm.converters.rope_kinds import inverse_frequencies
 from edgeslm.errors import CheckpointError, EdgeslmError, UnsupportedModelError
+from edgeslm.spec import DecoderSpec
+
+
+def read(values: dict[str, Any]) -> DecoderSpec:
+    config = Config(json.loads(json.dumps(values)), "config.json")  # as from a file
+    spec = family_of(config).read_spec(config)
+    config.check_all_read()
+    return spec
+
+
+def windows(values: dict[str, Any]) -> list[int]:
+    return [block.mixer.window for block in read(values).layers]
 
 
 def test_llama_3_2_1b() -> None:

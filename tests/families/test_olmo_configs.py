@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from configs import read, windows
 from tiny_models import YARN, olmo2, olmo3
 
 from edgeslm.converters.rope_kinds import inverse_frequencies
 from edgeslm.errors import CheckpointError, UnsupportedModelError
 from edgeslm.spec import tensor_shapes
+
+from .test_configs import read, windows
 
 
 def test_olmo_2_1b() -> None:

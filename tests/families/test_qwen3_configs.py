@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from configs import read, windows
 from tiny_models import qwen3
 
 from edgeslm.errors import CheckpointError, UnsupportedModelError
 from edgeslm.spec import tensor_shapes
+
+from .test_configs import read, windows
 
 
 def test_qwen3_0_6b() -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from configs import read
 from tiny_models import qwen3
 
 from edgeslm.converters.rope_kinds import inverse_frequencies
 from edgeslm.errors import CheckpointError, EdgeslmError, UnsupportedModelError
 from edgeslm.spec import Rope
+
+from .test_configs import read
 
 QWEN3 = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 
