@@ -130,8 +130,18 @@ def _llama3(section: Config, base: Base) -> Rope:
     return _rope(np.where(medium, between, stretched))
 
 
-def _rope(frequencies: F32Array) -> Rope:
-    return Rope(inv_freq=tuple(float(f) for f in frequencies))
+def _yarn(section: Config, base: Base) -> Rope:
+    """Dimensions that turn rarely within the original context are stretched, those that turn often stay.
+
+    Between ``beta_slow`` and ``beta_fast`` turns the two are mixed along a ramp over the dimensions.
+    """
+    factor = section.number("factor", base.context / base.original)
+    low, high = _yarn_range(section, base)
+    steps = np.arange(len(base.frequencies), dtype=np.float32)
+    ramp = np.clip((steps - np.float32(low)) / np.float32(high - low), np.float32(0), np.float32(1))
+    kept = np.float32(1) - ramp
+    stretched = inverse_frequencies(base.theta, base.dim, np.array(factor, np.float32))
+    return _rope(stretched * (np.float32(1) - kept) + base.frequencies * kept, _yarn_scale(section, factor))
 
 
 def _longrope(section: Config, base: Base) -> Rope:
@@ -144,8 +154,38 @@ def _longrope(section: Config, base: Base) -> Rope:
         for key in ("short_factor", "long_factor")
     )
     return replace(
-        _rope(short), scale=scale, long_inv_freq=_rope(long).inv_freq, long_scale=scale, switch_at=base.original
+        _rope(short, scale), long_inv_freq=_rope(long).inv_freq, long_scale=scale, switch_at=base.original
     )
+
+
+def _yarn_range(section: Config, base: Base) -> tuple[float, float]:
+    """The dimensions between which the ramp rises from 0 to 1."""
+    if base.theta == 1:
+        raise section.refuse("rope_theta", "a number other than 1")
+
+    def dimension(turns: float) -> float:
+        return base.dim * math.log(base.original / (turns * 2 * math.pi)) / (2 * math.log(base.theta))
+
+    low, high = dimension(section.number("beta_fast", 32.0)), dimension(section.number("beta_slow", 1.0))
+    if section.flag("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, base.dim - 1)
+    return low, high + 0.001 if low == high else high
+
+
+def _yarn_scale(section: Config, factor: float) -> float:
+    """``attention_factor``, else from ``mscale`` and ``mscale_all_dim`` where both are given, else from ``factor``."""
+    both = section.values.get("mscale") is not None and section.values.get("mscale_all_dim") is not None
+    mscale, all_dim = section.number("mscale", 1.0), section.number("mscale_all_dim", 1.0)
+
+    def growth(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    return section.number("attention_factor", growth(mscale) / growth(all_dim) if both else growth(1.0))
+
+
+def _rope(frequencies: F32Array, scale: float = 1.0) -> Rope:
+    return Rope(inv_freq=tuple(float(f) for f in frequencies), scale=scale)
 
 
 KINDS: dict[str, Kind] = {
@@ -153,4 +193,5 @@ KINDS: dict[str, Kind] = {
     "linear": _linear,
     "llama3": _llama3,
     "longrope": _longrope,
+    "yarn": _yarn,
 }

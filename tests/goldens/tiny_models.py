@@ -66,6 +66,30 @@ def smollm3(**keys: Any) -> dict[str, Any]:
     return {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", **BASE, "pad_token_id": 0, **keys}
 
 
+def qwen3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", **BASE, **keys}
+
+
+def mistral(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["MistralForCausalLM"], "model_type": "mistral", **BASE, **keys}
+
+
+def ministral(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["MinistralForCausalLM"], "model_type": "ministral", **BASE, **keys}
+
+
+def ministral3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3", **BASE, **keys}
+
+
+def olmo2(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", **BASE, **keys}
+
+
+def olmo3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3", **BASE, **keys}
+
+
 FAMILIES = {
     "llama": llama,
     "qwen2": qwen2,
@@ -74,6 +98,12 @@ FAMILIES = {
     "gemma3_text": gemma3_text,
     "granite": granite,
     "smollm3": smollm3,
+    "qwen3": qwen3,
+    "mistral": mistral,
+    "ministral": ministral,
+    "ministral3": ministral3,
+    "olmo2": olmo2,
+    "olmo3": olmo3,
 }
 TIED_BY_DEFAULT = ("gemma2", "gemma3_text", "smollm3")
 
@@ -208,6 +238,70 @@ CASES |= {
     "phi3-defaults": {k: v for k, v in phi3().items() if k not in ("num_key_value_heads", "rms_norm_eps")},
 }
 
+YARN = {
+    "rope_type": "yarn",
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 4.0,
+    "beta_slow": 0.25,
+}
+MINISTRAL3_ROPE = {
+    **YARN,
+    "type": "yarn",
+    "rope_theta": 300.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.3,
+    "max_position_embeddings": 128,
+}
+CASES |= {
+    "qwen3": qwen3(head_dim=20, rope_theta=1000.0, rope_scaling=None, use_sliding_window=False, max_window_layers=1),
+    "qwen3-bias-window": qwen3(
+        attention_bias=True,
+        head_dim=16,
+        tie_word_embeddings=True,
+        max_window_layers=1,
+        rope_parameters={"rope_theta": 1e4, "rope_type": "default"},
+        **WINDOW,
+    ),
+    "qwen3-yarn": qwen3(head_dim=16, rope_theta=1000.0, rope_scaling={**YARN, "truncate": False}),
+    "mistral": mistral(rope_theta=1000.0, sliding_window=8),
+    "mistral-full": mistral(
+        head_dim=16, sliding_window=None, rope_parameters={"rope_theta": 300.0, "rope_type": "default"}
+    ),
+    "ministral": ministral(
+        head_dim=20,
+        rope_theta=1000.0,
+        sliding_window=8,
+        layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+    ),
+    "ministral3": ministral3(head_dim=16, rope_parameters=MINISTRAL3_ROPE),
+    "ministral3-window": ministral3(
+        head_dim=20,
+        sliding_window=8,
+        rope_theta=700.0,
+        rope_scaling={**YARN, "mscale": 0.7, "mscale_all_dim": 1.5, "llama_4_scaling_beta": 0.2},
+    ),
+    "olmo2": olmo2(rope_theta=1000.0, rope_scaling=None),
+    "olmo2-bias": olmo2(
+        attention_bias=True,
+        tie_word_embeddings=True,
+        num_key_value_heads=4,
+        rope_parameters={"rope_theta": 500.0, **YARN, "attention_factor": 1.4},
+    ),
+    "olmo3": olmo3(
+        num_hidden_layers=5, sliding_window=8, rope_theta=500000.0, rope_scaling={**YARN, "attention_factor": 1.2}
+    ),
+    "olmo3-5": olmo3(
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={
+            "full_attention": {**YARN, "rope_theta": 1000.0},
+            "sliding_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 300.0},
+        },
+    ),
+}
+
 Tensors = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 
 
@@ -235,8 +329,8 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             shapes[f"model.layers.{i}.{name}.weight"] = (rows, columns)
             if bias:
                 shapes[f"model.layers.{i}.{name}.bias"] = (rows,)
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"model.layers.{i}.{norm}.weight"] = (hidden,)
+        for norm, width in _norms(config, hidden, head_dim, q, kv).items():
+            shapes[f"model.layers.{i}.{norm}.weight"] = (width,)
     if config["model_type"] in ("gemma2", "gemma3_text"):
         shapes |= gemma_norm_shapes(config)
     shapes["model.norm.weight"] = (hidden,)
@@ -245,6 +339,16 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     if config["model_type"] == "phi3":
         return _fused(shapes)
     return shapes
+
+
+def _norms(config: dict[str, Any], hidden: int, head_dim: int, q: int, kv: int) -> dict[str, int]:
+    """Norms of a layer and their widths."""
+    qk, family = ("self_attn.q_norm", "self_attn.k_norm"), config["model_type"]
+    if family in ("olmo2", "olmo3"):
+        outer: tuple[str, ...] = ("post_attention_layernorm", "post_feedforward_layernorm")
+        return dict(zip(qk, (q, kv), strict=True)) | dict.fromkeys(outer, hidden)
+    heads = dict.fromkeys(qk, head_dim) if family == "qwen3" else {}
+    return dict.fromkeys(("input_layernorm", "post_attention_layernorm"), hidden) | heads
 
 
 def tensors(config: dict[str, Any], seed: int = 0) -> Tensors:
