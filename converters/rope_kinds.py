@@ -153,9 +153,7 @@ def _longrope(section: Config, base: Base) -> Rope:
         inverse_frequencies(base.theta, base.dim, np.array(section.numbers(key, base.dim // 2), np.float32))
         for key in ("short_factor", "long_factor")
     )
-    return replace(
-        _rope(short, scale), long_inv_freq=_rope(long).inv_freq, long_scale=scale, switch_at=base.original
-    )
+    return replace(_rope(short, scale), long_inv_freq=_rope(long).inv_freq, long_scale=scale, switch_at=base.original)
 
 
 def _yarn_range(section: Config, base: Base) -> tuple[float, float]:

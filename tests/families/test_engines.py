@@ -30,6 +30,12 @@ def converted(case: str, folder: Path, options: Options) -> Bundle:
     return Bundle.open(folder / "bundle")
 
 
+@pytest.fixture(autouse=True)
+def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounded caches so small that the goldens outgrow them."""
+    monkeypatch.setattr("edgeslm.engines.onnxruntime.WINDOW_SLACK", 2)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_float32_engines_equal_transformers(case: str, tmp_path: Path) -> None:
     bundle = converted(case, tmp_path, Options("none"))
