@@ -59,6 +59,8 @@ def open_checkpoint(source: str | os.PathLike[str], context: int | None = None) 
     try:
         spec = family.read_spec(config)
         stored = dict(family.stored_weights(spec, config))
+    except CheckpointError:
+        raise  # it names the file already
     except ModelFormatError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
     config.check_all_read()

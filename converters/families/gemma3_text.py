@@ -35,6 +35,9 @@ def _ropes(config: Config, head_dim: int, context: int) -> list[Rope]:
     local_theta = config.number("rope_local_base_freq", _LOCAL_THETA)
     nested = config.section("rope_parameters")
     if nested is None:
+        scaling = config.section("rope_scaling")
+        if scaling is not None and "type" in scaling and "rope_type" not in scaling:
+            raise config.refuse("rope_scaling", "rope_type instead of type, which transformers 5 ignores here")
         bare = Config({}, "rope_parameters")
         local = rope_of_section(bare, bare, head_dim, context, local_theta)
         return [local, rope_of(config, head_dim, context, _GLOBAL_THETA)]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import BASE, gemma2, gemma3_text
+from tiny_models import BASE, gemma2, gemma3_text, write_checkpoint
 
+from edgeslm.converters.checkpoint import open_checkpoint
 from edgeslm.converters.rope_kinds import inverse_frequencies
 from edgeslm.errors import CheckpointError, UnsupportedModelError
 
@@ -201,6 +204,10 @@ def test_a_twist_is_refused_by_name(values: dict[str, Any], words: list[str]) ->
         (gemma2(sliding_window=None), "sliding_window"),
         (gemma3_text(sliding_window=None), "sliding_window"),
         (gemma3_text(sliding_window_pattern=0), "sliding_window_pattern"),
+        (
+            gemma3_text(rope_scaling={"type": "linear", "factor": 2.0}),
+            "rope_scaling: expected rope_type instead of type",
+        ),
         (gemma2(query_pre_attn_scalar=0), "query_pre_attn_scalar"),
         (gemma2(final_logit_softcapping=-1.0), "final_logit_softcapping"),
         (gemma3_text(rope_parameters={"full_attention": 3}), "full_attention"),
@@ -209,6 +216,14 @@ def test_a_twist_is_refused_by_name(values: dict[str, Any], words: list[str]) ->
 def test_a_bad_value_is_named(values: dict[str, Any], name: str) -> None:
     with pytest.raises(CheckpointError, match=name):
         read(values)
+
+
+def test_an_error_names_the_file_once(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "c", gemma2())
+    (folder / "config.json").write_text(json.dumps(gemma2(sliding_window=None)))
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(folder)
+    assert str(caught.value).count("config.json") == 1
 
 
 def test_multimodal_gemma3_is_told_what_to_do() -> None:

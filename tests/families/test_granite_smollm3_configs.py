@@ -12,7 +12,7 @@ from edgeslm.converters.families import family_of
 from edgeslm.converters.rope_kinds import inverse_frequencies
 from edgeslm.errors import CheckpointError, UnsupportedModelError
 
-from .test_configs import read
+from .test_configs import read, windows
 
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 TINY = {key: BASE[key] for key in SIZES}
@@ -20,10 +20,6 @@ TINY = {key: BASE[key] for key in SIZES}
 
 def rotating(values: dict[str, Any]) -> list[bool]:
     return [block.mixer.rope >= 0 for block in read(values).layers]
-
-
-def windows(values: dict[str, Any]) -> list[int]:
-    return [block.mixer.window for block in read(values).layers]
 
 
 def test_granite_3_1_2b() -> None:
