@@ -28,12 +28,14 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, target in manifest.targets.items():
-        settings = ", ".join(f"{k} {v}" for k, v in target.settings.items() if v is not None)
+        settings = ", ".join(f"{k} {v}" for k, v in target.settings.items() if k != "notes")
         measured = target.verification.get("engines", {})
         lines += [_row(name, settings, m) for m in measured.values()] or [
             f"| {name} | {settings} | | | | | not verified |"
         ]
+    notes = [f"- {name}: {note}" for name, t in manifest.targets.items() for note in t.settings.get("notes", ())]
     lines += [
+        *(["", *notes] if notes else []),
         "",
         "Scores compare each target with the float32 original on a built-in text: mean KL divergence in nats, "
         "share of equal most likely tokens, and largest difference of a logit.",

@@ -58,11 +58,13 @@ def open_checkpoint(source: str | os.PathLike[str], context: int | None = None) 
     family = family_of(config)
     try:
         spec = family.read_spec(config)
+        stored = dict(family.stored_weights(spec, config))
+    except CheckpointError:
+        raise  # it names the file already
     except ModelFormatError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
     config.check_all_read()
     tensors, weight_files = read_tensors(folder)
-    stored = dict(family.stored_weights(spec))
     tensors = {name: t for name, t in tensors.items() if not _DERIVED.search(name)}
     if spec.tied:
         _tie(stored, tensors)

@@ -13,6 +13,7 @@ from edgeslm.errors import CheckpointError, UnsupportedModelError
 _HARMLESS = frozenset((
     "architectures", "attention_dropout", "_attn_implementation", "attn_implementation",
     "_attn_implementation_autoset", "auto_map", "bad_words_ids", "begin_suppress_tokens", "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward", "classifier_dropout", "_commit_hash", "cross_attention_hidden_size",
     "decoder_start_token_id", "diversity_penalty", "do_sample", "dtype", "early_stopping", "embd_pdrop",
     "encoder_no_repeat_ngram_size", "eos_token_id", "exponential_decay_length_penalty", "finetuning_task",
@@ -31,10 +32,16 @@ _HARMLESS = frozenset((
 # Keys that are harmless with this value alone.
 _NEUTRAL: Mapping[str, object] = {
     "add_cross_attention": False,
+    "attention_bias": False,
+    "full_attn_mod": 1,
+    "interpolate_factor": 1,
     "is_causal": True,
     "is_encoder_decoder": False,
     "is_llama_config": True,
+    "lm_head_bias": False,
+    "mlp_bias": False,
     "rope_interleaved": False,
+    "use_bidirectional_attention": False,
     "use_mrope": False,
 }
 
@@ -69,6 +76,17 @@ class Config:
         names = ", ".join(sorted(supported))
         return UnsupportedModelError(
             f"{self._where}: {key}: {self.values.get(key)!r:.80} is not supported; known are {names}"
+        )
+
+    def refuse_multimodal(self, supported: Iterable[str]) -> UnsupportedModelError:
+        """The error for a checkpoint whose decoder is one part (``text_config``) of a larger model."""
+        inner = self.values["text_config"]
+        part = inner.get("model_type") if isinstance(inner, dict) else None
+        return UnsupportedModelError(
+            f"{self._where}: model_type: {self.values.get('model_type')!r:.80} is more than a text decoder: convert a "
+            f"text-only checkpoint, or save its text decoder ({part!r:.80}) as one: in transformers, put "
+            "model.model.language_model and model.lm_head into the causal model of config.text_config, and call "
+            f"save_pretrained; known are {', '.join(sorted(supported))}"
         )
 
     def integer(self, key: str, default: int | None = None, low: int = 1, high: int = 1 << 24) -> int:
@@ -114,6 +132,26 @@ class Config:
             return None
         if not isinstance(value, list) or len(value) != length or not all(isinstance(v, str) for v in value):
             raise self.refuse(key, f"a list of {length} strings")
+        return value
+
+    def numbers(self, key: str, length: int) -> list[float]:
+        """A list of ``length`` numbers above zero, which must be there."""
+        value = self._get(key)
+        if (
+            not isinstance(value, list)
+            or len(value) != length
+            or not all(type(v) in (int, float) and 1e-30 < v < 1e30 for v in value)
+        ):
+            raise self.refuse(key, f"a list of {length} numbers above zero")
+        return [float(v) for v in value]
+
+    def integers(self, key: str, low: int, high: int) -> list[int] | None:
+        """A list of whole numbers in low..high, or None where absent."""
+        value = self._get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(type(v) is int and low <= v <= high for v in value):
+            raise self.refuse(key, f"a list of whole numbers in {low}..{high}")
         return value
 
     def section(self, key: str) -> Config | None:

@@ -23,7 +23,9 @@ def genai_config(spec: DecoderSpec, generation: Mapping[str, Any], model_file: s
     """
     caches = {(b.mixer.n_heads, b.mixer.n_kv_heads, padded_head_dim(b.mixer)) for b in spec.blocks}
     if len(caches) != 1:
-        raise UnsupportedModelError("onnxruntime-genai: layers with different head counts or sizes cannot be described")
+        raise UnsupportedModelError(
+            "no genai_config.json: onnxruntime-genai cannot open layers whose head counts or sizes differ"
+        )
     n_heads, n_kv_heads, head_dim = caches.pop()
     tokens = {k: generation[k] for k in ("bos_token_id", "pad_token_id") if generation.get(k) is not None}
     eos = generation.get("eos_token_id", [])
@@ -44,6 +46,7 @@ def genai_config(spec: DecoderSpec, generation: Mapping[str, Any], model_file: s
                 "num_attention_heads": n_heads,
                 "num_hidden_layers": len(spec.layout),
                 "num_key_value_heads": n_kv_heads,
+                **_sliding_window(spec),
                 "inputs": {
                     "input_ids": "input_ids",
                     "attention_mask": "attention_mask",
@@ -65,4 +68,20 @@ def genai_config(spec: DecoderSpec, generation: Mapping[str, Any], model_file: s
             "max_length": spec.context_length,
             "past_present_share_buffer": True,
         },
+    }
+
+
+def _sliding_window(spec: DecoderSpec) -> dict[str, Any]:
+    """Which layers have bounded caches, and the rows these need; nothing for a decoder without windows."""
+    layers = [i for i, block in enumerate(spec.layers) if block.mixer.window]
+    if not layers:
+        return {}
+    return {
+        "sliding_window": {
+            "window_size": max(spec.layers[i].mixer.window for i in layers),
+            "slide_key_value_cache": False,  # the operator does it
+            "slide_inputs": False,
+            "layers": layers,
+            "cache_slack": 0,  # rows beyond the window: onnxruntime-genai's default
+        }
     }

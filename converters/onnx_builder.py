@@ -73,12 +73,13 @@ class OnnxBuilder:
         q, k, tables = self._rotate(q, k, a)
         if width != a.head_dim:
             q, k, v = (self._pad_heads(x, h, a) for x, h in ((q, a.n_heads), (k, a.n_kv_heads), (v, a.n_kv_heads)))
-        shape = (1, a.n_kv_heads)
+        # The layout of a bounded cache is the operator's own; the names of its dimension tell engines which it is.
+        past_dim, present_dim = ("past_window", "window") if a.window else ("past", "capacity")
         past = [f"past_key_values.{cache}.{part}" for part in ("key", "value")]
         present = [f"present.{cache}.{part}" for part in ("key", "value")]
         for name_in, name_out in zip(past, present, strict=True):
-            g.input(name_in, "float32", (*shape, "past", width))
-            g.output(name_out, "float32", (*shape, "capacity", width))
+            g.input(name_in, "float32", (1, a.n_kv_heads, past_dim, width))
+            g.output(name_out, "float32", (1, a.n_kv_heads, present_dim, width))
         y = f"attention_{cache}"
         g.node(
             "GroupQueryAttention",
@@ -89,7 +90,7 @@ class OnnxBuilder:
             kv_num_heads=a.n_kv_heads,
             scale=a.scale,
             softcap=a.softcap,
-            local_window_size=a.window or -1,
+            **({"local_window_size": a.window, "sliding_window_cache": 1} if a.window else {}),
             do_rotary=int(bool(tables)),
         )
         return y if width == a.head_dim else self._cut_heads(y, a)

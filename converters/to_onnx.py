@@ -6,6 +6,7 @@ The same folder opens in onnxruntime-genai, which reads ``genai_config.json``.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from edgeslm.converters.onnx_graph import Graph
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging
 from edgeslm.decoder import build
+from edgeslm.errors import UnsupportedModelError
 from edgeslm.formats.base import F32Array
 from edgeslm.manifest import TargetEntry
 from edgeslm.rope import query_temperature, rope_tables, uses_long
@@ -26,6 +28,8 @@ from edgeslm.spec import DecoderSpec
 
 if TYPE_CHECKING:
     from edgeslm.converters.checkpoint import Checkpoint
+
+log = logging.getLogger("edgeslm.convert")
 
 GENAI_CONFIG = "genai_config.json"
 SUFFIXES = {"model": ".onnx", "model_all": "_all.onnx", "data": ".onnx.data"}
@@ -35,12 +39,11 @@ GRAPHS: dict[str, Rows] = {"model": "last", "model_all": "all"}
 def write_target(
     checkpoint: Checkpoint, options: Options, staging: Staging, progress: Callable[[str, int, int], None]
 ) -> TargetEntry:
-    """Write the target's files into the staging folder.
+    """Write the target's files into the staging folder; what could not be written is noted in the settings.
 
     Raises:
         MissingExtraError: the onnx package is not installed.
         CheckpointError: a weight cannot be read.
-        UnsupportedModelError: onnxruntime-genai has no word for this decoder.
     """
     spec, stem = checkpoint.spec, staging.free_name("model", tuple(SUFFIXES.values()))
     files = {role: stem + suffix for role, suffix in SUFFIXES.items()}
@@ -49,9 +52,16 @@ def write_target(
         staging.write(files[role], build_graph(spec, plan, rows))
     write_data(staging.path(files["data"]), plan, checkpoint.weights, lambda d, t: progress("onnx", d, t))
     staging.add(files["data"])
-    config = genai_config(spec, checkpoint.generation_config, files["model"])
-    staging.write(GENAI_CONFIG, (json.dumps(config, indent=1) + "\n").encode())
-    return TargetEntry({**files, "genai_config": GENAI_CONFIG}, options.settings(), plan.tensors)
+    settings = options.settings()
+    try:
+        config = genai_config(spec, checkpoint.generation_config, files["model"])
+    except UnsupportedModelError as error:
+        log.warning("%s", error)
+        settings["notes"] = [str(error)]
+    else:
+        files["genai_config"] = GENAI_CONFIG
+        staging.write(GENAI_CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+    return TargetEntry(files, settings, plan.tensors)
 
 
 def graph_constants(spec: DecoderSpec) -> dict[str, F32Array]:

@@ -21,8 +21,8 @@ class Family(Protocol):
     def read_spec(self, config: Config) -> DecoderSpec:
         """The decoder that ``config`` describes; missing keys take that family's defaults in transformers."""
 
-    def stored_weights(self, spec: DecoderSpec) -> Mapping[str, Stored]:
-        """Canonical name → place in the checkpoint, for every weight of ``spec``."""
+    def stored_weights(self, spec: DecoderSpec, config: Config) -> Mapping[str, Stored]:
+        """Canonical name → place in the checkpoint, for every weight of ``spec``; multipliers of ``config`` folded."""
 
 
 def model_types() -> list[str]:
@@ -37,6 +37,8 @@ def family_of(config: Config) -> Family:
         UnsupportedModelError: an unknown model type; lists the known ones.
     """
     name = config.text("model_type")
+    if name not in model_types() and "text_config" in config:
+        raise config.refuse_multimodal(model_types())
     if name not in model_types():  # before the import: the name comes from a stranger
         raise config.unsupported("model_type", model_types())
     return cast(Family, importlib.import_module(f"{__name__}.{name}"))

@@ -34,6 +34,8 @@ ACTIVATIONS = {
 LAYER_NAMES = {
     "attn.norm_in": "input_layernorm",
     "mlp.norm_in": "post_attention_layernorm",
+    "attn.q_norm": "self_attn.q_norm",
+    "attn.k_norm": "self_attn.k_norm",
     **{f"attn.{n}": f"self_attn.{n}_proj" for n in "qkvo"},
     **{f"mlp.{n}": f"mlp.{n}_proj" for n in ("gate", "up", "down")},
 }
@@ -50,20 +52,25 @@ def context_length(config: Config, default: int) -> int:
     return config.integer("max_position_embeddings", default, high=MAX_CONTEXT)
 
 
-def attention(config: Config, *, qkv_bias: bool, out_bias: bool) -> Attention:
-    """Full attention with rope 0: as many kv heads as heads and head_dim = hidden / heads unless given."""
+def attention(
+    config: Config, *, qkv_bias: bool, out_bias: bool, n_kv_heads: int | None = None, head_dim: int | None = None
+) -> Attention:
+    """Full attention with rope 0 and scale head_dim^-½.
+
+    ``n_kv_heads`` (else as many as heads) and ``head_dim`` (else hidden / heads) hold where the config does not say.
+    """
     hidden = config.integer("hidden_size", high=MAX_WIDTH)
     n_heads = config.integer("num_attention_heads", high=MAX_WIDTH)
-    n_kv_heads = config.integer("num_key_value_heads", n_heads, high=MAX_WIDTH)
-    head_dim = config.integer("head_dim", max(1, hidden // n_heads), high=MAX_WIDTH)
+    n_kv_heads = config.integer("num_key_value_heads", n_kv_heads or n_heads, high=MAX_WIDTH)
+    head_dim = config.integer("head_dim", head_dim or max(1, hidden // n_heads), high=MAX_WIDTH)
     return Attention(n_heads, n_kv_heads, head_dim, head_dim**-0.5, rope=0, qkv_bias=qkv_bias, out_bias=out_bias)
 
 
-def gated_mlp(config: Config, *, bias: bool, act: str = "silu") -> Mlp:
-    """``intermediate_size`` and ``hidden_act`` (``act`` where absent)."""
-    name = config.text("hidden_act", act)
+def gated_mlp(config: Config, *, bias: bool, act_key: str = "hidden_act", act: str = "silu") -> Mlp:
+    """``intermediate_size``, and the activation named by ``act_key`` (``act`` where absent)."""
+    name = config.text(act_key, act)
     if name not in ACTIVATIONS:
-        raise config.unsupported("hidden_act", ACTIVATIONS)
+        raise config.unsupported(act_key, ACTIVATIONS)
     return Mlp(config.integer("intermediate_size", high=MAX_WIDTH), ACTIVATIONS[name], bias)
 
 
@@ -95,8 +102,13 @@ def decoder(
     )
 
 
-def llama_names(spec: DecoderSpec, layer_names: Mapping[str, str] = LAYER_NAMES) -> dict[str, Stored]:
-    """Each weight of ``spec`` where checkpoints that follow Llama store it."""
+def llama_names(
+    spec: DecoderSpec, config: Config, layer_names: Mapping[str, str] = LAYER_NAMES, norm_offset: float = 0.0
+) -> dict[str, Stored]:
+    """Each weight of ``spec`` where checkpoints that follow Llama store it; ``norm_offset`` is added to every norm.
+
+    It needs nothing from ``config``, which is there so that this is a family's ``stored_weights`` as it stands.
+    """
     stored = {}
     for name in tensor_shapes(spec):
         part, kind = (name.removesuffix(".bias"), "bias") if name.endswith(".bias") else (name, "weight")
@@ -105,5 +117,6 @@ def llama_names(spec: DecoderSpec, layer_names: Mapping[str, str] = LAYER_NAMES)
         else:
             _, index, layer_part = part.split(".", 2)
             place = f"model.layers.{index}.{layer_names[layer_part]}"
-        stored[name] = Stored(f"{place}.{kind}")
+        is_norm = "norm" in name.rpartition(".")[2]
+        stored[name] = Stored(f"{place}.{kind}", offset=norm_offset if is_norm else 0.0)
     return stored

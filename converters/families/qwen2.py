@@ -25,12 +25,12 @@ def read_spec(config: Config) -> DecoderSpec:
     mixer = attention(config, qkv_bias=True, out_bias=False)
     mlp = gated_mlp(config, bias=False)
     context = context_length(config, 32768)
-    blocks = [Block(replace(mixer, window=w if w < context else 0), mlp) for w in _windows(config)]
+    blocks = [Block(replace(mixer, window=w if w < context else 0), mlp) for w in windows(config)]
     ropes = [rope_of(config, mixer.head_dim, context)]
     return decoder(config, blocks, ropes, context=context, eps=1e-6, tied=False)
 
 
-def _windows(config: Config) -> list[int]:
+def windows(config: Config) -> list[int]:
     """Window of each layer, 0 for full attention: by ``layer_types``, else from ``max_window_layers`` on."""
     layers = layer_count(config)
     # Configs carry these keys even where windows are off. Here null is not the default, but no window.

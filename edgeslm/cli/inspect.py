@@ -32,10 +32,13 @@ def command(bundle: Path, as_json: bool) -> None:
         return
     print_table(("model", ""), [(k.replace("_", " "), v) for k, v in {**found["provenance"], **found["model"]}.items()])
     targets = [
-        (name, ", ".join(f"{k} {v}" for k, v in t["settings"].items()), _measured(t["verification"]))
+        (name, ", ".join(f"{k} {v}" for k, v in t["settings"].items() if k != "notes"), _measured(t["verification"]))
         for name, t in found["targets"].items()
     ]
     print_table(("target", "settings", "verified"), targets)
+    notes = [(name, note) for name, t in found["targets"].items() for note in _notes(t["settings"])]
+    if notes:
+        print_table(("target", "note"), notes)
     print_table(("file", "size"), [(name, size(count)) for name, count in found["files"].items()])
 
 
@@ -63,6 +66,12 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         },
         "files": {name: entry.bytes for name, entry in manifest.files.items()},
     }
+
+
+def _notes(settings: dict[str, Any]) -> list[Any]:
+    """What the conversion left out, and why."""
+    notes = settings.get("notes")
+    return notes if isinstance(notes, list) else []
 
 
 def _measured(verification: dict[str, Any]) -> str:

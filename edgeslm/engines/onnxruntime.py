@@ -17,12 +17,14 @@ from edgeslm.bundle import Bundle
 from edgeslm.engines.checks import check_ids, check_rows, check_truncate
 from edgeslm.engines.protocol import Logits, Rows, TokenIds
 from edgeslm.engines.threads import resolve_threads
-from edgeslm.errors import EngineError, MissingExtraError
+from edgeslm.errors import EngineError, MissingExtraError, RewindError
 from edgeslm.spec import DecoderSpec
 
 TARGET = "onnx"
 ROLES: dict[Rows, str] = {"last": "model", "all": "model_all"}
 MINIMUM_VERSION = (1, 24)  # the first to refuse external data outside the graph's folder
+WINDOW_VERSION = (1, 29)  # the first whose GroupQueryAttention keeps a bounded cache on the CPU
+WINDOW_SLACK = 128  # rows of a bounded cache beyond the window: how seldom onnxruntime moves the window's rows
 CHUNK_ROWS = 512  # of a long prompt, per run
 CHUNK_SCORES = 16 << 20  # attention scores per run: heads x rows x length, float32 (64 MB)
 
@@ -76,7 +78,8 @@ class _Graph:
     """One opened ``.onnx`` file, checked to be the decoder that the bundle describes."""
 
     def __init__(self, path: Path, spec: DecoderSpec, rows: Rows, threads: int) -> None:
-        self._ort = _import_onnxruntime()
+        windows = any(block.mixer.window for block in spec.blocks)
+        self._ort = _import_onnxruntime(windows)
         options = self._ort.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions
         options.intra_op_num_threads = threads
@@ -109,7 +112,7 @@ class _Graph:
 
 
 class OnnxRuntimeSession:
-    """One sequence. Its cache holds every position, so it rewinds anywhere."""
+    """One sequence. It rewinds anywhere until a layer with a window has dropped rows; then only to the start."""
 
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
         self._engine: OnnxRuntimeEngine | None = engine
@@ -122,7 +125,9 @@ class OnnxRuntimeSession:
             ) from None
         self._bindings: dict[Rows, Any] = {}
         self._heads = max(block.mixer.n_heads for block in engine.spec.layers)
+        self._capacity = min(shape[2] for shape in graph.cache_shapes.values())
         self._length = 0
+        self._longest = 0  # since the cache was last empty
 
     @property
     def length(self) -> int:
@@ -135,17 +140,33 @@ class OnnxRuntimeSession:
         count = checked.shape[1]
         graph, binding = self._bound(engine, rows if count > 1 else "last")
         logits = np.empty((count if rows == "all" else 1, engine.spec.vocab_size), np.float32)
-        for start, stop in self._chunks(count):
-            mask = np.ones((1, self._length + stop), np.int64)
-            inputs = {"input_ids": checked[:, start:stop], "attention_mask": mask}
-            graph.run(binding, inputs, logits[start:stop] if rows == "all" else logits)
+        self._longest = max(self._longest, self._length + count)
+        try:
+            for start, stop in self._chunks(count):
+                mask = np.ones((1, self._length + stop), np.int64)
+                inputs = {"input_ids": checked[:, start:stop], "attention_mask": mask}
+                graph.run(binding, inputs, logits[start:stop] if rows == "all" else logits)
+        except BaseException:
+            if self._has_dropped_rows():  # some of those that a second attempt would need
+                self.close()
+            raise
         self._length += count
         return logits
 
     def truncate(self, length: int) -> None:
         self._open()
         check_truncate(length, self._length)
+        if 0 < length < self._length and self._has_dropped_rows():
+            raise RewindError(
+                f"truncate to {length}: past {self._capacity} tokens the onnxruntime engine keeps no rows outside a "
+                "sliding window: truncate to 0 and run the tokens again"
+            )
         self._length = length
+        if not length:
+            self._longest = 0
+
+    def _has_dropped_rows(self) -> bool:
+        return self._longest > self._capacity
 
     def close(self) -> None:
         self._engine = None
@@ -178,8 +199,8 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
     outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
     problems = []
 
-    def expect(found: dict[str, tuple[str, list[Any]]], key: str, kind: str, *dims: int | None) -> list[Any]:
-        """``dims``: None for one that varies."""
+    def expect(found: dict[str, tuple[str, list[Any]]], key: str, kind: str, *dims: int | str | None) -> list[Any]:
+        """``dims``: None for one that varies, a name for one that varies under this name."""
         type_, shape = found.get(key, ("nothing", []))
         wanted = [d if d is not None else s for d, s in zip(dims, shape, strict=False)]
         if type_ != f"tensor({kind})" or len(shape) != len(dims) or shape != wanted:
@@ -192,11 +213,15 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
     expect(outputs, "logits", "float", 1, 1 if rows == "last" else None, spec.vocab_size)
     shapes: dict[str, tuple[int, ...]] = {}
     for layer, block in enumerate(spec.layers):
-        heads, width = block.mixer.n_kv_heads, -(-block.mixer.head_dim // 8) * 8
+        a = block.mixer
+        width, capacity = -(-a.head_dim // 8) * 8, spec.context_length
+        if a.window:
+            capacity = min(capacity, a.window + WINDOW_SLACK)
         for part in (f"{layer}.key", f"{layer}.value"):
-            expect(inputs, "past_key_values." + part, "float", 1, heads, None, width)
-            expect(outputs, "present." + part, "float", 1, heads, None, width)
-            shapes[part] = (1, heads, spec.context_length, width)
+            past, present = ("past_window", "window") if a.window else ("past", "capacity")
+            expect(inputs, "past_key_values." + part, "float", 1, a.n_kv_heads, past, width)
+            expect(outputs, "present." + part, "float", 1, a.n_kv_heads, present, width)
+            shapes[part] = (1, a.n_kv_heads, capacity, width)
     tables = session.get_modelmeta().custom_metadata_map.get("context_length", "unknown")
     if tables != str(spec.context_length):  # older versions of onnxruntime read past the end of rope tables
         problems.append(f"context_length: expected {spec.context_length}, found {tables}")
@@ -207,17 +232,22 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
     return shapes
 
 
-def _import_onnxruntime() -> ModuleType:
+def _import_onnxruntime(windows: bool) -> ModuleType:
+    """The module, if it is new enough: for any graph, and for one with bounded caches of ``windows``."""
     try:
         module = importlib.import_module("onnxruntime")
     except ModuleNotFoundError:
         raise MissingExtraError("the onnxruntime engine", "onnxruntime", "onnx") from None
-    version: str = module.__version__
-    if tuple(int(n) for n in version.split(".")[:2]) < MINIMUM_VERSION:
-        raise EngineError(
-            f"onnxruntime {version} lets a graph read files outside its folder; expected {MINIMUM_VERSION[0]}."
-            f"{MINIMUM_VERSION[1]} or later: pip install -U onnxruntime"
-        )
+    found = tuple(int(n) for n in module.__version__.split(".")[:2])
+    for needed, minimum, lack in (
+        (True, MINIMUM_VERSION, "lets a graph read files outside its folder"),
+        (windows, WINDOW_VERSION, "has no bounded caches for sliding windows"),
+    ):
+        if needed and found < minimum:
+            raise EngineError(
+                f"onnxruntime {module.__version__} {lack}; expected {minimum[0]}.{minimum[1]} or later: "
+                "pip install -U onnxruntime"
+            )
     return module
 
 

@@ -18,7 +18,7 @@ from edgeslm.converters.policy import Options
 from edgeslm.engines import onnxruntime as module
 from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
 from edgeslm.engines.reference import ReferenceEngine
-from edgeslm.errors import ArgumentError, BundleError, ContextLengthError, EngineError, MissingExtraError
+from edgeslm.errors import ArgumentError, BundleError, ContextLengthError, EngineError, MissingExtraError, RewindError
 
 SPEC = make_spec(attention={"window": 8})
 IDS = make_ids(SPEC, 40)
@@ -72,6 +72,76 @@ def test_a_rewound_session_continues_as_a_fresh_one(engine: OnnxRuntimeEngine, b
         if back_to and not fresh.length:
             fresh.forward(IDS[:back_to])
         assert relative_error(rewound.forward(ids, "all"), fresh.forward(ids, "all")) < 1e-5
+
+
+@pytest.fixture
+def bounded(engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch) -> OnnxRuntimeEngine:
+    """The engine with caches of 8 + 4 rows."""
+    monkeypatch.setattr(module, "WINDOW_SLACK", 4)
+    return OnnxRuntimeEngine(SPEC, engine._paths, 1)
+
+
+@pytest.mark.parametrize("slack", [0, 1, 4, 7, 128])
+@pytest.mark.parametrize(
+    "pieces", [(40,), (5, 3, 1, 12, 1, 1, 17), (1,) * 40, (12, 1, 27), (13, 27), (30, 1, 1, 8)], ids=str
+)
+def test_bounded_caches_change_nothing(
+    engine: OnnxRuntimeEngine, expected: F32Array, monkeypatch: pytest.MonkeyPatch, slack: int, pieces: tuple[int, ...]
+) -> None:
+    """Prompts shorter and longer than the window and the cache, pieces of any length."""
+    monkeypatch.setattr(module, "WINDOW_SLACK", slack)
+    session = OnnxRuntimeEngine(SPEC, engine._paths, 1).new_session()
+    assert {buffer.shape()[2] for buffer in session._cache.values()} == {min(8 + slack, SPEC.context_length)}
+    rows = [session.forward(piece, "all") for piece in np.split(IDS, np.cumsum(pieces)[:-1])]
+    assert relative_error(np.concatenate(rows), expected) < 2e-5
+
+
+def test_caches_of_windows_do_not_grow_with_the_context(tmp_path: Path) -> None:
+    sizes = []
+    for context in (1000, 4000):
+        spec = make_spec(context=context, attention={"window": 8})
+        session = OnnxRuntimeEngine.open(
+            write_bundle(tmp_path / str(context), spec, make_weights(spec), Options())
+        ).new_session()
+        sizes.append({name: buffer.shape() for name, buffer in session._cache.items()})
+    assert sizes[0] == sizes[1] and set(sizes[0]["0.key"]) == {1, 2, 136, 16}
+
+
+def test_rows_that_were_dropped_cannot_be_rewound_to(bounded: OnnxRuntimeEngine, expected: F32Array) -> None:
+    session = bounded.new_session()
+    session.forward(IDS[:12])
+    session.truncate(3)  # nothing has been dropped yet
+    assert relative_error(session.forward(IDS[3:13], "all"), expected[3:13]) < 2e-5
+    session.truncate(13)
+    for length in (1, 5, 12):
+        with pytest.raises(RewindError, match=f"truncate to {length}: past 12 tokens"):
+            session.truncate(length)
+    assert relative_error(session.forward(IDS[13:], "all"), expected[13:]) < 2e-5
+    session.truncate(0)
+    session.forward(IDS[:10])
+    session.truncate(4)
+    assert relative_error(session.forward(IDS[4:], "all"), expected[4:]) < 2e-5
+
+
+def test_a_run_that_failed_after_rows_were_dropped_ends_the_session(
+    bounded: OnnxRuntimeEngine, expected: F32Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, session, short = module._Graph.run, bounded.new_session(), bounded.new_session()
+    session.forward(IDS[:10])
+    short.forward(IDS[:5])
+
+    def failing(*arguments: Any) -> None:
+        run(*arguments)
+        raise EngineError("onnxruntime failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Graph, "run", failing)
+        for s, ids in ((session, IDS[10:20]), (short, IDS[20:22])):
+            with pytest.raises(EngineError, match="failed"):
+                s.forward(ids)
+    with pytest.raises(EngineError, match="closed"):
+        session.forward(IDS[10:20])
+    assert relative_error(short.forward(IDS[5:], "all"), expected[5:]) < 2e-5
 
 
 def test_sessions_are_independent_in_threads(engine: OnnxRuntimeEngine, expected: F32Array) -> None:
@@ -152,8 +222,18 @@ def test_an_onnxruntime_that_follows_paths_out_of_the_bundle_is_refused(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("onnxruntime.__version__", "1.23.2")
-    with pytest.raises(EngineError, match=r"1\.23\.2"):
+    with pytest.raises(EngineError, match=r"1\.23\.2 lets a graph read files"):
         OnnxRuntimeEngine.open(bundle)
+
+
+def test_an_onnxruntime_without_bounded_caches_opens_graphs_without_windows_alone(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = write_bundle(tmp_path / "b", make_spec(), make_weights(make_spec()), Options())
+    monkeypatch.setattr("onnxruntime.__version__", "1.28.0")
+    with pytest.raises(EngineError, match=r"1\.28\.0 has no bounded caches .* 1\.29 or later"):
+        OnnxRuntimeEngine.open(bundle)
+    OnnxRuntimeEngine.open(plain)
 
 
 def test_a_bundle_without_the_target(bundle: Bundle) -> None:
@@ -188,6 +268,12 @@ def drop_layer(model: Any) -> None:
     model.graph.input.extend(kept)
 
 
+def unbounded_cache(model: Any) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        if ".1." in value.name:
+            value.type.tensor_type.shape.dim[2].dim_param = "past"
+
+
 def unknown_operator(model: Any) -> None:
     model.graph.node[5].op_type = "NoSuchOperator"
 
@@ -202,6 +288,7 @@ EDITS = {
     "of another length": set_place("length", 4),
     "another output": rename_output,
     "a missing input": drop_layer,
+    "a cache of another kind": unbounded_cache,
     "an unknown operator": unknown_operator,
 }
 

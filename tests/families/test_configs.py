@@ -10,18 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import CASES, LLAMA3, llama, qwen2
+from tiny_models import CASES, LLAMA3, LONGROPE, llama, phi3, qwen2
 
 from edgeslm.converters.config import Config
 from edgeslm.converters.families import family_of, model_types
 from edgeslm.converters.rope_kinds import inverse_frequencies
 from edgeslm.errors import CheckpointError, EdgeslmError, UnsupportedModelError
+from edgeslm.rope import uses_long
 from edgeslm.spec import DecoderSpec
 
 
 def read(values: dict[str, Any]) -> DecoderSpec:
     config = Config(json.loads(json.dumps(values)), "config.json")  # as from a file
-    spec = family_of(config).read_spec(config)
+    family = family_of(config)
+    spec = family.read_spec(config)
+    family.stored_weights(spec, config)
     config.check_all_read()
     return spec
 
@@ -196,8 +199,8 @@ def test_unknown_keys_are_refused_by_name(key: str) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (llama(model_type="mamba"), ["model_type", "mamba", "llama, qwen2"]),
-        (llama(model_type="../llama"), ["model_type", "llama, qwen2"]),
+        (llama(model_type="mamba"), ["model_type", "mamba", "llama", "qwen2"]),
+        (llama(model_type="../llama"), ["model_type", "llama", "qwen2"]),
         (llama(model_type="common"), ["model_type"]),
         (llama(hidden_act="relu2"), ["hidden_act", "relu2", "gelu_pytorch_tanh"]),
         (llama(rope_scaling={"type": "dynamic", "factor": 2.0}), ["type", "dynamic", "llama3"]),
@@ -313,3 +316,108 @@ def test_layer_types_must_fit() -> None:
 def test_every_family_file_is_a_model_type() -> None:
     files = Path(family_of.__code__.co_filename).parent.glob("*.py")
     assert set(model_types()) == {p.stem for p in files} - {"__init__", "common"}
+
+
+PHI_4_MINI: dict[str, Any] = {
+    "architectures": ["Phi3ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+    "bos_token_id": 199999,
+    "embd_pdrop": 0.0,
+    "eos_token_id": 199999,
+    "full_attn_mod": 1,
+    "hidden_act": "silu",
+    "hidden_size": 3072,
+    "initializer_range": 0.02,
+    "intermediate_size": 8192,
+    "interpolate_factor": 1,
+    "lm_head_bias": False,
+    "max_position_embeddings": 131072,
+    "mlp_bias": False,
+    "model_type": "phi3",
+    "num_attention_heads": 24,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "original_max_position_embeddings": 4096,
+    "pad_token_id": 199999,
+    "partial_rotary_factor": 0.75,
+    "resid_pdrop": 0.0,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {"long_factor": [2.0] * 48, "short_factor": [1.0] * 48, "type": "longrope"},
+    "rope_theta": 10000.0,
+    "sliding_window": 262144,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.45.0",
+    "use_cache": True,
+    "vocab_size": 200064,
+}
+
+
+def test_phi_4_mini() -> None:
+    """As published, but for the values of the factors."""
+    spec = read(PHI_4_MINI)
+    mixer, (rope,) = spec.blocks[0].mixer, spec.ropes
+    assert (mixer.n_heads, mixer.n_kv_heads, mixer.head_dim, mixer.window) == (24, 8, 128, 0)
+    assert (spec.vocab_size, spec.context_length, spec.tied, spec.norm_eps) == (200064, 131072, True, 1e-5)
+    plain = inverse_frequencies(10000.0, 96)
+    assert (np.array(rope.inv_freq) == plain).all() and (np.array(rope.long_inv_freq) == plain / np.float32(2)).all()
+    assert rope.scale == rope.long_scale == (1 + np.log(32) / np.log(4096)) ** 0.5 and rope.switch_at == 4096
+    assert not uses_long(rope, spec.with_context(4096).context_length) and uses_long(rope, 4097)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, 0),
+        ({"sliding_window": None}, 0),
+        ({"sliding_window": 8}, 8),
+        ({"sliding_window": 128}, 0),  # the context
+    ],
+)
+def test_phi3_windows(keys: dict[str, Any], expected: int) -> None:
+    assert windows(phi3(**keys)) == [expected] * 3
+
+
+def test_phi3_original_context_is_4096_unless_the_config_says() -> None:
+    section = {"type": "longrope", **LONGROPE, "original_max_position_embeddings": 77}
+    spec = read(phi3(rope_scaling=section, max_position_embeddings=8192))
+    assert spec.ropes[0].switch_at == 4096 and spec.ropes[0].scale == (1 + np.log(2) / np.log(4096)) ** 0.5
+    assert read(phi3(rope_scaling=section, original_max_position_embeddings=16)).ropes[0].switch_at == 16
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "words"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, UnsupportedModelError, ["linear", "default, longrope"]),
+        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, CheckpointError, ["short_factor", "6 numbers"]),
+        (
+            {"rope_scaling": {"type": "longrope", **LONGROPE, "long_factor": [1.0] * 5}},
+            CheckpointError,
+            ["long_factor", "6 numbers"],
+        ),
+        (
+            {"rope_scaling": {"type": "longrope", **LONGROPE, "long_factor": [0.0] * 6}},
+            CheckpointError,
+            ["long_factor"],
+        ),
+        (
+            {"rope_scaling": {"type": "longrope", **LONGROPE, "short_mscale": 1.2}},
+            UnsupportedModelError,
+            ["short_mscale"],
+        ),
+        ({"partial_rotary_factor": 0.3}, CheckpointError, ["partial_rotary_factor", "head_dim 12"]),
+        ({"partial_rotary_factor": 1.5}, CheckpointError, ["partial_rotary_factor", "head_dim 12"]),
+        ({"hidden_act": "relu"}, UnsupportedModelError, ["hidden_act", "relu"]),
+        ({"attention_bias": True}, UnsupportedModelError, ["attention_bias = True"]),
+        ({"lm_head_bias": True}, UnsupportedModelError, ["lm_head_bias = True"]),
+        ({"full_attn_mod": 2}, UnsupportedModelError, ["full_attn_mod = 2"]),
+    ],
+)
+def test_phi3_refusals_name_what_is_not_supported(
+    keys: dict[str, Any], error: type[EdgeslmError], words: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        read(phi3(**keys))
+    assert all(word in str(caught.value) for word in words), caught.value

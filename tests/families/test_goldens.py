@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from golden_files import GOLDENS, golden
 from tiny_models import CASES, write_checkpoint
 
 from edgeslm.converters.checkpoint import open_checkpoint
 from edgeslm.engines.reference import ReferenceEngine
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
 PROMPT_TOKENS, STEPS = 24, 32
 TOLERANCE = 1e-5  # of max |logit|; measured: at most 4e-6
-
-
-def golden(case: str) -> tuple[Any, Any]:
-    with np.load(GOLDENS / f"{case}.npz", allow_pickle=False) as file:
-        return file["ids"], file["logits"]
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -42,7 +42,70 @@ def qwen2(**keys: Any) -> dict[str, Any]:
     return {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", **BASE, **keys}
 
 
-FAMILIES = {"llama": llama, "qwen2": qwen2}
+def phi3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "pad_token_id": 0, **BASE, **keys}
+
+
+def gemma2(**keys: Any) -> dict[str, Any]:
+    own = {"head_dim": 20, "query_pre_attn_scalar": 24, "sliding_window": 8, "hidden_activation": "gelu_pytorch_tanh"}
+    caps = {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 6.0}
+    return {"architectures": ["Gemma2ForCausalLM"], "model_type": "gemma2", **BASE, **own, **caps, **keys}
+
+
+def gemma3_text(**keys: Any) -> dict[str, Any]:
+    own = {"head_dim": 20, "query_pre_attn_scalar": 24, "sliding_window": 8, "hidden_activation": "gelu_pytorch_tanh"}
+    return {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", **BASE, **own, **keys}
+
+
+def granite(**keys: Any) -> dict[str, Any]:
+    own = {"embedding_multiplier": 6, "residual_multiplier": 0.35, "attention_multiplier": 0.2, "logits_scaling": 2.5}
+    return {"architectures": ["GraniteForCausalLM"], "model_type": "granite", **BASE, **own, **keys}
+
+
+def smollm3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", **BASE, "pad_token_id": 0, **keys}
+
+
+def qwen3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", **BASE, **keys}
+
+
+def mistral(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["MistralForCausalLM"], "model_type": "mistral", **BASE, **keys}
+
+
+def ministral(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["MinistralForCausalLM"], "model_type": "ministral", **BASE, **keys}
+
+
+def ministral3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Ministral3ForCausalLM"], "model_type": "ministral3", **BASE, **keys}
+
+
+def olmo2(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Olmo2ForCausalLM"], "model_type": "olmo2", **BASE, **keys}
+
+
+def olmo3(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3", **BASE, **keys}
+
+
+FAMILIES = {
+    "llama": llama,
+    "qwen2": qwen2,
+    "phi3": phi3,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3_text,
+    "granite": granite,
+    "smollm3": smollm3,
+    "qwen3": qwen3,
+    "mistral": mistral,
+    "ministral": ministral,
+    "ministral3": ministral3,
+    "olmo2": olmo2,
+    "olmo3": olmo3,
+}
+TIED_BY_DEFAULT = ("gemma2", "gemma3_text", "smollm3")
 
 # Golden → config.json. rope_theta with rope_scaling is the style of transformers 4, rope_parameters of 5.
 CASES: dict[str, dict[str, Any]] = {
@@ -75,6 +138,168 @@ CASES: dict[str, dict[str, Any]] = {
         max_window_layers=28,
         **WINDOW,
     ),
+    "gemma2": gemma2(rope_theta=300.0, hidden_act="gelu_pytorch_tanh", cache_implementation="hybrid"),
+    "gemma2-5": gemma2(
+        rope_parameters={"rope_theta": 500.0, "rope_type": "linear", "factor": 2.0},
+        layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        tie_word_embeddings=False,
+        attention_bias=True,
+        hidden_activation="gelu",
+        num_key_value_heads=1,
+    ),
+    "gemma2-no-caps": gemma2(attn_logit_softcapping=None, final_logit_softcapping=None, head_dim=12),
+    "gemma2-defaults": {
+        k: v
+        for k, v in gemma2(num_key_value_heads=4, head_dim=8).items()
+        if k not in ("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "hidden_activation")
+    },
+    "gemma3_text": gemma3_text(
+        num_hidden_layers=4,
+        sliding_window_pattern=3,
+        rope_theta=2000.0,
+        rope_local_base_freq=100.0,
+        rope_scaling={"rope_type": "linear", "factor": 3.0},
+        cache_implementation="hybrid",
+        attn_logit_softcapping=None,
+        final_logit_softcapping=None,
+    ),
+    "gemma3_text-5": gemma3_text(
+        layer_types=["full_attention", "sliding_attention", "full_attention"],
+        rope_parameters={
+            "sliding_attention": {"rope_type": "linear", "rope_theta": 60.0, "factor": 1.5},
+            "full_attention": {"rope_type": "default", "rope_theta": 800.0},
+        },
+        final_logit_softcapping=7.0,
+        attn_logit_softcapping=3.0,
+        attention_bias=True,
+        tie_word_embeddings=False,
+        hidden_activation="gelu",
+        use_bidirectional_attention=False,
+    ),
+    "gemma3_text-defaults": gemma3_text(num_hidden_layers=7, num_key_value_heads=1),
+    "granite": granite(rope_theta=300.0, rope_scaling=None),
+    "granite-tied-bias": granite(
+        rope_parameters={"rope_theta": 5000.0, "rope_type": "default"},
+        tie_word_embeddings=True,
+        attention_bias=True,
+        mlp_bias=True,
+        num_key_value_heads=1,
+    ),
+    # The default scale of q·k is 1: small heads, lest rounding decide between near-equal scores.
+    "granite-defaults": {
+        k: v for k, v in granite(head_dim=4).items() if "multiplier" not in k and k != "logits_scaling"
+    },
+    "smollm3": smollm3(rope_theta=400.0, no_rope_layers=[1, 0, 1], no_rope_layer_interval=4, use_sliding_window=False),
+    "smollm3-interval": smollm3(
+        rope_parameters={"rope_theta": 700.0, "rope_type": "default"},
+        num_hidden_layers=4,
+        no_rope_layer_interval=2,
+        tie_word_embeddings=False,
+        attention_bias=True,
+        mlp_bias=True,
+    ),
+    "smollm3-window": smollm3(no_rope_layers=[0, 1, 0], rope_theta=900.0, **WINDOW),
+    "smollm3-layer-types": smollm3(
+        no_rope_layers=[1, 0, 1],
+        layer_types=["sliding_attention", "full_attention", "full_attention"],
+        **WINDOW,
+    ),
+    "smollm3-defaults": {
+        k: v for k, v in smollm3(num_hidden_layers=5).items() if k not in ("num_key_value_heads", "rms_norm_eps")
+    },
+}
+
+LONGROPE = {
+    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.8],
+    "long_factor": [1.1, 1.5, 2.0, 3.0, 4.5, 7.0],
+}
+# transformers chooses the factors by the length so far, edgeslm by the context: here both take the same throughout.
+SHORT = {"max_position_embeddings": 64, "original_max_position_embeddings": 64}
+LONG = {"max_position_embeddings": 128, "original_max_position_embeddings": 16}
+CASES |= {
+    "phi3-window": phi3(rope_theta=500.0, rope_scaling=None, sliding_window=8, attention_bias=False, resid_pdrop=0.0),
+    "phi3-short": phi3(
+        rope_theta=500.0,
+        rope_scaling={"type": "su", "factor": 4.0, "original_max_position_embeddings": 64, **LONGROPE},
+        **SHORT,
+    ),
+    "phi3-long": phi3(rope_theta=500.0, rope_scaling={"type": "longrope", **LONGROPE}, sliding_window=1000, **LONG),
+    "phi3-yarn": phi3(rope_theta=500.0, rope_scaling={"type": "yarn", **LONGROPE, "attention_factor": 1.4}, **LONG),
+    "phi3-long-5": phi3(
+        hidden_size=64,
+        sliding_window=12,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "longrope", "rope_theta": 700.0, "partial_rotary_factor": 0.75, **LONGROPE},
+        **LONG,
+    ),
+    "phi3-partial": phi3(
+        hidden_size=64, num_key_value_heads=4, rope_theta=300.0, partial_rotary_factor=0.5, hidden_act="gelu_new"
+    ),
+    "phi3-defaults": {k: v for k, v in phi3().items() if k not in ("num_key_value_heads", "rms_norm_eps")},
+}
+
+YARN = {
+    "rope_type": "yarn",
+    "factor": 8.0,
+    "original_max_position_embeddings": 16,
+    "beta_fast": 4.0,
+    "beta_slow": 0.25,
+}
+MINISTRAL3_ROPE = {
+    **YARN,
+    "type": "yarn",
+    "rope_theta": 300.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.3,
+    "max_position_embeddings": 128,
+}
+CASES |= {
+    "qwen3": qwen3(head_dim=20, rope_theta=1000.0, rope_scaling=None, use_sliding_window=False, max_window_layers=1),
+    "qwen3-bias-window": qwen3(
+        attention_bias=True,
+        head_dim=16,
+        tie_word_embeddings=True,
+        max_window_layers=1,
+        rope_parameters={"rope_theta": 1e4, "rope_type": "default"},
+        **WINDOW,
+    ),
+    "qwen3-yarn": qwen3(head_dim=16, rope_theta=1000.0, rope_scaling={**YARN, "truncate": False}),
+    "mistral": mistral(rope_theta=1000.0, sliding_window=8),
+    "mistral-full": mistral(
+        head_dim=16, sliding_window=None, rope_parameters={"rope_theta": 300.0, "rope_type": "default"}
+    ),
+    "ministral": ministral(
+        head_dim=20,
+        rope_theta=1000.0,
+        sliding_window=8,
+        layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+    ),
+    "ministral3": ministral3(head_dim=16, rope_parameters=MINISTRAL3_ROPE),
+    "ministral3-window": ministral3(
+        head_dim=20,
+        sliding_window=8,
+        rope_theta=700.0,
+        rope_scaling={**YARN, "mscale": 0.7, "mscale_all_dim": 1.5, "llama_4_scaling_beta": 0.2},
+    ),
+    "olmo2": olmo2(rope_theta=1000.0, rope_scaling=None),
+    "olmo2-bias": olmo2(
+        attention_bias=True,
+        tie_word_embeddings=True,
+        num_key_value_heads=4,
+        rope_parameters={"rope_theta": 500.0, **YARN, "attention_factor": 1.4},
+    ),
+    "olmo3": olmo3(
+        num_hidden_layers=5, sliding_window=8, rope_theta=500000.0, rope_scaling={**YARN, "attention_factor": 1.2}
+    ),
+    "olmo3-5": olmo3(
+        sliding_window=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={
+            "full_attention": {**YARN, "rope_theta": 1000.0},
+            "sliding_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 300.0},
+        },
+    ),
 }
 
 Tensors = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
@@ -104,12 +329,26 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             shapes[f"model.layers.{i}.{name}.weight"] = (rows, columns)
             if bias:
                 shapes[f"model.layers.{i}.{name}.bias"] = (rows,)
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"model.layers.{i}.{norm}.weight"] = (hidden,)
+        for norm, width in _norms(config, hidden, head_dim, q, kv).items():
+            shapes[f"model.layers.{i}.{norm}.weight"] = (width,)
+    if config["model_type"] in ("gemma2", "gemma3_text"):
+        shapes |= gemma_norm_shapes(config)
     shapes["model.norm.weight"] = (hidden,)
-    if not config.get("tie_word_embeddings"):
+    if not config.get("tie_word_embeddings", config["model_type"] in TIED_BY_DEFAULT):
         shapes["lm_head.weight"] = (vocab, hidden)
+    if config["model_type"] == "phi3":
+        return _fused(shapes)
     return shapes
+
+
+def _norms(config: dict[str, Any], hidden: int, head_dim: int, q: int, kv: int) -> dict[str, int]:
+    """Norms of a layer and their widths."""
+    qk, family = ("self_attn.q_norm", "self_attn.k_norm"), config["model_type"]
+    if family in ("olmo2", "olmo3"):
+        outer: tuple[str, ...] = ("post_attention_layernorm", "post_feedforward_layernorm")
+        return dict(zip(qk, (q, kv), strict=True)) | dict.fromkeys(outer, hidden)
+    heads = dict.fromkeys(qk, head_dim) if family == "qwen3" else {}
+    return dict.fromkeys(("input_layernorm", "post_attention_layernorm"), hidden) | heads
 
 
 def tensors(config: dict[str, Any], seed: int = 0) -> Tensors:
@@ -127,7 +366,7 @@ def _weight(name: str, shape: tuple[int, ...], seed: int) -> Any:
     elif "embed" in name:
         values = 0.5 * values
     else:
-        gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
+        gain = 2.0 if "q_proj" in name or "k_proj" in name or "qkv_proj" in name else 1.0
         values = gain / np.sqrt(shape[1]) * values
     return values.astype(np.float32)
 
@@ -178,3 +417,27 @@ def write_checkpoint(
     index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
+
+
+def _fused(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """q, k and v as rows of one tensor, gate and up as rows of another."""
+    fused: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        for part in ("q_proj", "k_proj", "v_proj"):
+            name = name.replace(f".{part}.", ".qkv_proj.")
+        for part in ("gate_proj", "up_proj"):
+            name = name.replace(f".{part}.", ".gate_up_proj.")
+        fused[name] = (fused[name][0] + shape[0], *shape[1:]) if name in fused else shape
+    return fused
+
+
+def gemma_norm_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The norms that Gemma has and Llama lacks."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i in range(config["num_hidden_layers"]):
+        for norm in ("pre_feedforward_layernorm", "post_feedforward_layernorm"):
+            shapes[f"model.layers.{i}.{norm}.weight"] = (config["hidden_size"],)
+        if config["model_type"] == "gemma3_text":
+            for norm in ("q_norm", "k_norm"):
+                shapes[f"model.layers.{i}.self_attn.{norm}.weight"] = (config["head_dim"],)
+    return shapes

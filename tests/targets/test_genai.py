@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from tiny_decoders import make_ids, make_spec, make_weights, write_bundle
+from click.testing import CliRunner
+from genai_greedy import genai_ids, import_genai
+from tiny_decoders import make_ids, make_rope, make_spec, make_weights, replace_attention, write_bundle
 from tokenizers import Tokenizer
 
 from edgeslm.bundle import Bundle
+from edgeslm.cli import inspect
 from edgeslm.converters.checkpoint import open_checkpoint
 from edgeslm.converters.genai_config import genai_config
 from edgeslm.converters.policy import Options
 from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
 from edgeslm.errors import UnsupportedModelError
-from edgeslm.spec import DecoderSpec
+from edgeslm.spec import DecoderSpec, Rope
 
 
 @pytest.fixture(scope="module")
 def genai() -> Any:
-    if os.environ.get("CI") == "true":
-        import onnxruntime_genai
-    else:
-        onnxruntime_genai = pytest.importorskip("onnxruntime_genai")
-    return onnxruntime_genai
-
-
-def genai_ids(genai: Any, folder: Path, prompt: list[int], count: int) -> list[int]:
-    model = genai.Model(str(folder))
-    parameters = genai.GeneratorParams(model)
-    parameters.set_search_options(max_length=len(prompt) + count, do_sample=False)
-    generator = genai.Generator(model, parameters)
-    generator.append_tokens(np.array(prompt, np.int32))
-    while not generator.is_done():
-        generator.generate_next_token()
-    return [int(i) for i in generator.get_sequence(0)][len(prompt) :]
+    return import_genai()
 
 
 def our_ids(bundle: Bundle, prompt: list[int], count: int) -> list[int]:
@@ -47,11 +34,26 @@ def our_ids(bundle: Bundle, prompt: list[int], count: int) -> list[int]:
     return ids[len(prompt) :]
 
 
+def longrope(switch_at: int) -> Rope:
+    short = make_rope(16).inv_freq
+    return Rope(short, 1.2, tuple(0.5 * f for f in short), 1.3, switch_at)
+
+
+def windowed(*windows: int, context: int) -> DecoderSpec:
+    """Layers with these windows, 0 for none, twice over."""
+    spec = make_spec(context=context)
+    blocks = tuple(replace_attention(spec, window=w).blocks[0] for w in windows)
+    return dataclasses.replace(spec, blocks=blocks, layout=tuple(range(len(windows))) * 2)
+
+
 SPECS = {
     "fused rotation": make_spec(),
     "head_dim 8": make_spec(head_dim=8),
     "padded heads, one kv head": make_spec(head_dim=20, kv_heads=1),
     "window, biases, untied": make_spec(attention={"window": 8, "qkv_bias": True}, tied=False),
+    "window over half the context": make_spec(attention={"window": 40}),
+    "short longrope": make_spec(rope=longrope(64)),
+    "long longrope": make_spec(rope=longrope(16)),
 }
 
 
@@ -63,6 +65,26 @@ def test_greedy_ids_are_equal(genai: Any, tmp_path: Path, spec: DecoderSpec, lev
     found, expected = genai_ids(genai, bundle.folder, prompt, 40), our_ids(bundle, prompt, 40)
     end = expected.index(spec.vocab_size - 1) if spec.vocab_size - 1 in expected else 40
     assert found == expected[:end]
+
+
+@pytest.mark.parametrize("prompt_tokens", [12, 300])
+@pytest.mark.parametrize("windows", [(8,), (8, 0), (8, 20), (150, 0)], ids=str)
+def test_ids_stay_equal_past_bounded_caches(
+    genai: Any, tmp_path: Path, windows: tuple[int, ...], prompt_tokens: int
+) -> None:
+    """Rows are dropped on both sides: ours keep 128 beyond the window."""
+    spec = windowed(*windows, context=600)
+    bundle = write_bundle(tmp_path / "b", spec, make_weights(spec), Options("none"))
+    prompt = make_ids(spec, prompt_tokens).tolist()
+    found, expected = genai_ids(genai, bundle.folder, prompt, 290), our_ids(bundle, prompt, 290)
+    end = expected.index(spec.vocab_size - 1) if spec.vocab_size - 1 in expected else 290
+    assert found == expected[:end]
+
+
+def test_layers_with_windows_are_listed() -> None:
+    window = genai_config(windowed(8, 0, 20, context=600), {}, "m")["model"]["decoder"]["sliding_window"]
+    assert (window["window_size"], window["layers"]) == (20, [0, 2, 3, 5])
+    assert "sliding_window" not in genai_config(make_spec(), {}, "m")["model"]["decoder"]
 
 
 def test_the_generation_config_sets_the_defaults() -> None:
@@ -81,11 +103,17 @@ def test_ids_that_cannot_occur_end_nothing() -> None:
     assert genai_config(make_spec(), {"eos_token_id": None}, "m")["model"]["eos_token_id"] == []
 
 
-def test_unequal_caches_are_refused_by_name() -> None:
+def test_unequal_caches_are_left_to_the_other_engines(tmp_path: Path) -> None:
     small, large = make_spec(head_dim=8, attention={"rope": -1}).blocks[0], make_spec().blocks[0]
     spec = DecoderSpec(130, 64, 1e-5, 64, (large, small), (0, 1), make_spec().ropes, True)
     with pytest.raises(UnsupportedModelError, match="onnxruntime-genai"):
         genai_config(spec, {}, "model.onnx")
+    bundle = write_bundle(tmp_path / "b", spec, make_weights(spec), Options("none"))
+    assert not bundle.has("genai_config.json") and "genai_config" not in bundle.target("onnx").files
+    (note,) = bundle.target("onnx").settings["notes"]
+    assert "genai_config.json" in note
+    assert CliRunner().invoke(inspect.command, [str(bundle.folder)]).output.count(note) == 1
+    assert len(our_ids(bundle, [1, 2], 5)) == 5
 
 
 @pytest.mark.parametrize("level", ["none", "int8", "int4"])
