@@ -90,7 +90,12 @@ def olmo3(**keys: Any) -> dict[str, Any]:
     return {"architectures": ["Olmo3ForCausalLM"], "model_type": "olmo3", **BASE, **keys}
 
 
+def exaone4(**keys: Any) -> dict[str, Any]:
+    return {"architectures": ["Exaone4ForCausalLM"], "model_type": "exaone4", **BASE, **keys}
+
+
 FAMILIES = {
+    "exaone4": exaone4,
     "llama": llama,
     "qwen2": qwen2,
     "phi3": phi3,
@@ -302,6 +307,24 @@ CASES |= {
     ),
 }
 
+CASES |= {
+    "exaone4": exaone4(
+        sliding_window=8,
+        sliding_window_pattern="LLG",
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        rope_theta=300.0,
+        rope_scaling={"rope_type": "llama3", **LLAMA3},
+    ),
+    "exaone4-full": exaone4(
+        head_dim=20,
+        sliding_window=None,
+        layer_types=["full_attention"] * 3,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_theta": 900.0, "rope_type": "default"},
+    ),
+    "exaone4-defaults": exaone4(num_hidden_layers=5),
+}
+
 Tensors = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 
 
@@ -344,9 +367,10 @@ def tensor_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def _norms(config: dict[str, Any], hidden: int, head_dim: int, q: int, kv: int) -> dict[str, int]:
     """Norms of a layer and their widths."""
     qk, family = ("self_attn.q_norm", "self_attn.k_norm"), config["model_type"]
-    if family in ("olmo2", "olmo3"):
+    if family in ("olmo2", "olmo3", "exaone4"):
         outer: tuple[str, ...] = ("post_attention_layernorm", "post_feedforward_layernorm")
-        return dict(zip(qk, (q, kv), strict=True)) | dict.fromkeys(outer, hidden)
+        widths = (head_dim, head_dim) if family == "exaone4" else (q, kv)
+        return dict(zip(qk, widths, strict=True)) | dict.fromkeys(outer, hidden)
     heads = dict.fromkeys(qk, head_dim) if family == "qwen3" else {}
     return dict.fromkeys(("input_layernorm", "post_attention_layernorm"), hidden) | heads
 
