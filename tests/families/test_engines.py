@@ -21,7 +21,7 @@ PROMPT_TOKENS = 24  # of a golden
 CUTS = (3, 4, 13, 29, 30)  # pieces below and above the windows, and single tokens
 TOLERANCE = 1e-4  # of max |logit|; measured: at most 1e-5
 # Random weights amplify the rounding of int8 activations; a wrong scale or layout gives errors of the order of 1.
-INT8_TOLERANCE = 0.15  # root mean square over that of the logits; measured: at most 0.06
+INT8_TOLERANCE = 0.15  # root mean square over that of the logits; measured: at most 0.10
 
 
 def converted(case: str, folder: Path, options: Options) -> Bundle:
