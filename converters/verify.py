@@ -20,7 +20,14 @@ from typing import Any
 import numpy as np
 
 from edgeslm.bundle import Bundle
-from edgeslm.converters.reference_answer import NAME, ReferenceAnswer, compute_answer, log_sum_exp, parse_answer
+from edgeslm.converters.reference_answer import (
+    NAME,
+    ReferenceAnswer,
+    compute_answer,
+    log_sum_exp,
+    parse_answer,
+    reference_ids,
+)
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import ENGINES, engines_for, open_engine
 from edgeslm.errors import ArgumentError, BundleError
@@ -184,9 +191,5 @@ def _answer(bundle: Bundle, against: str | Path | None, progress: Progress) -> R
         raise ArgumentError(
             f"{against}: describes another model than {bundle.folder}; name the one it was converted from"
         )
-    ids = (
-        stored.ids
-        if stored
-        else np.arange(min(256, bundle.spec.context_length), dtype=np.int32) % bundle.spec.vocab_size
-    )
+    ids = stored.ids if stored else reference_ids(bundle.spec, encode=None)
     return compute_answer(checkpoint.spec, checkpoint.weights, ids, lambda d, t: progress("original", d, t))

@@ -54,6 +54,15 @@ def test_verification_against_the_checkpoint_agrees_with_the_stored_answer(bundl
     assert fresh.kl == pytest.approx(stored.kl, rel=1e-3) and fresh.passed
 
 
+def test_a_bundle_without_a_stored_answer_needs_its_checkpoint(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    files = {name: entry for name, entry in opened.manifest.files.items() if name != "reference.npz"}
+    bare = replace(opened, manifest=replace(opened.manifest, files=files))
+    with pytest.raises(BundleError, match="--against"):
+        verify(bare, engine="native")
+    assert verify(bare, engine="native", against=MODEL).targets["onnx"][0].tokens == 256
+
+
 def test_a_target_that_computes_something_else_fails(bundle: Path, tmp_path: Path) -> None:
     """Scales of one matrix doubled, hashes made to fit: nothing but the comparison with the original can tell."""
     changed = Path(shutil.copytree(bundle, tmp_path / "changed"))

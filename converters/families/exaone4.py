@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from edgeslm.converters.config import Config
 from edgeslm.converters.families.common import (
-    LAYER_NAMES,
     attention,
     context_length,
     decoder,
     gated_mlp,
     layer_count,
-    llama_names,
     sliding_layers,
 )
+from edgeslm.converters.families.olmo2 import stored_weights
 from edgeslm.converters.rope_kinds import rope_of
 from edgeslm.spec import MAX_CONTEXT, MAX_LAYERS, Block, DecoderSpec
 
-_NORM_NAMES = {"attn.norm_out": "post_attention_layernorm", "mlp.norm_out": "post_feedforward_layernorm"}
-
-stored_weights = partial(llama_names, layer_names=LAYER_NAMES | _NORM_NAMES)
+__all__ = ["read_spec", "stored_weights"]
 
 
 def read_spec(config: Config) -> DecoderSpec:
