@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeslm._version import __version__
 from edgeslm.bundle import Bundle
-from edgeslm.converters import reference_answer, to_onnx
+from edgeslm.converters import reference_answer, to_litert, to_onnx
 from edgeslm.converters.card import model_card
 from edgeslm.converters.checkpoint import GENERATION_CONFIG, Checkpoint, open_checkpoint
 from edgeslm.converters.policy import Options
@@ -30,16 +30,27 @@ from edgeslm.tokenizer import Tokenizer
 log = logging.getLogger("edgeslm.convert")
 
 Progress = Callable[[str, int, int], None]
-TargetWriter = Callable[[Checkpoint, Options, Staging, Progress], TargetEntry]
 
-# Adding a target: its writer here, in converters/to_<name>.py.
-TARGETS: dict[str, TargetWriter] = {"onnx": to_onnx.write_target}
+
+@dataclass(frozen=True)
+class Target:
+    """A form that a model is converted to: ``converters/to_<name>.py``."""
+
+    write: Callable[[Checkpoint, Options, Staging, Progress], TargetEntry]
+    check: Callable[[DecoderSpec, Options], None] = lambda spec, options: None  # refuses what it cannot do
+
+
+# Adding a target: its row here.
+TARGETS = {
+    "onnx": Target(to_onnx.write_target),
+    "litert": Target(to_litert.write_target, to_litert.check_options),
+}
 
 DEFAULT_CONTEXT = 4096  # tokens; larger contexts are asked for, because caches and rope tables grow with them
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 SAMPLE_BYTES, SAMPLE_STRIDE = 64 << 10, 4 << 20
-# onnxruntime copies all weights when it opens a graph; above this size of the bundle only engines that map them check
-# it during conversion, so that memory stays bounded. `edgeslm verify` asks every engine.
+# Some engines copy all weights when they open a model: above this size of the bundle only the preferred engine of each
+# target checks it during conversion, so that time and memory stay bounded. `edgeslm verify` asks every engine.
 MAX_COPIED_BYTES = 256 << 20
 
 
@@ -87,6 +98,8 @@ def convert(
     checkpoint = open_checkpoint(source, context)
     if context is None and checkpoint.spec.context_length > DEFAULT_CONTEXT:
         checkpoint = replace(checkpoint, spec=checkpoint.spec.with_context(DEFAULT_CONTEXT))
+    for name in to:
+        TARGETS[name].check(checkpoint.spec, options)
     fingerprint = _fingerprint(checkpoint)
     _check_same_model(folder, old, fingerprint, checkpoint.spec)
 
@@ -101,7 +114,7 @@ def convert(
             for path in targets[name].files.values():
                 staging.keep(path)
         for name in to:
-            targets[name] = TARGETS[name](checkpoint, options, staging, progress)
+            targets[name] = TARGETS[name].write(checkpoint, options, staging, progress)
         manifest = Manifest(checkpoint.spec, staging.files, targets, _provenance(checkpoint, fingerprint))
         report = _verify_staged(staging, manifest, to, threads, progress) if check else None
         if report is not None:
@@ -189,7 +202,7 @@ def _verify_staged(
     small = sum(entry.bytes for entry in fresh.files.values()) <= MAX_COPIED_BYTES
     return verify(
         bundle,
-        engine=None if small else "native",
+        best_only=not small,
         threads=threads,
         progress=lambda what, d, t: progress(f"verify {what}", d, t),
     )

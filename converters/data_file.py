@@ -90,7 +90,7 @@ def write_data(path: Path, plan: DataPlan, source: WeightSource, progress: Progr
         fd = file.fileno()
         os.ftruncate(fd, plan.bytes)  # gaps read as zeros
         for constant in plan.constants.values():
-            _write(fd, constant.values, constant.part.offset)
+            write_at(fd, constant.values, constant.part.offset)
         done = sum(c.part.bytes for c in plan.constants.values())
         for written in _encode_all(fd, plan, source):
             done += written
@@ -99,23 +99,32 @@ def write_data(path: Path, plan: DataPlan, source: WeightSource, progress: Progr
 
 
 def _encode_all(fd: int, plan: DataPlan, source: WeightSource) -> Iterator[int]:
-    """Bytes written by each block, in order; at most two blocks per worker are under way."""
+    """Bytes written by each block, in order."""
 
-    def work(name: str, entry: TensorEntry, start: int, stop: int) -> int:
+    def work(name: str, start: int, stop: int) -> int:
+        entry = plan.tensors[name]
         parts = _encode(entry, source.rows(name, start, stop))
         for part, values in parts.items():
             place = entry.parts[part]
-            _write(fd, values, place.offset + start * (place.bytes // entry.shape[0]))
+            write_at(fd, values, place.offset + start * (place.bytes // entry.shape[0]))
         return sum(values.nbytes for values in parts.values())
 
+    return each_block({name: entry.shape for name, entry in plan.tensors.items()}, work)
+
+
+def each_block(shapes: Mapping[str, tuple[int, ...]], work: Callable[[str, int, int], int]) -> Iterator[int]:
+    """What ``work(name, start, stop)`` returns for every block of rows, in order.
+
+    It runs in worker threads; at most two blocks per worker are under way.
+    """
     with ThreadPoolExecutor(WORKERS, "edgeslm-encode") as pool:
         pending: deque[Future[int]] = deque()
         try:
-            for name, entry in plan.tensors.items():
-                for start, stop in row_blocks(entry.shape, BLOCK_BYTES):
+            for name, shape in shapes.items():
+                for start, stop in row_blocks(shape, BLOCK_BYTES):
                     if len(pending) == 2 * WORKERS:
                         yield pending.popleft().result()
-                    pending.append(pool.submit(work, name, entry, start, stop))
+                    pending.append(pool.submit(work, name, start, stop))
             while pending:
                 yield pending.popleft().result()
         finally:
@@ -132,7 +141,8 @@ def _encode(entry: TensorEntry, rows: F32Array) -> Parts:
     return {"data": data, "scales": scales}
 
 
-def _write(fd: int, values: npt.NDArray[Any], offset: int) -> None:
+def write_at(fd: int, values: npt.NDArray[Any], offset: int) -> None:
+    """All bytes of a contiguous array, at an offset of the file."""
     data = values.data.cast("B")
     while data:
         written = os.pwrite(fd, data, offset)

@@ -11,19 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgeslm.converters.data_file import DataPlan, plan_data, write_data
 from edgeslm.converters.genai_config import genai_config
+from edgeslm.converters.graph_constants import graph_constants
 from edgeslm.converters.onnx_builder import INT8_ACTIVATIONS, OnnxBuilder, Rows
 from edgeslm.converters.onnx_graph import Graph
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging
 from edgeslm.decoder import build
 from edgeslm.errors import UnsupportedModelError
-from edgeslm.formats.base import F32Array
 from edgeslm.manifest import TargetEntry
-from edgeslm.rope import query_temperature, rope_tables, uses_long
 from edgeslm.spec import DecoderSpec
 
 if TYPE_CHECKING:
@@ -62,17 +59,6 @@ def write_target(
         files["genai_config"] = GENAI_CONFIG
         staging.write(GENAI_CONFIG, (json.dumps(config, indent=1) + "\n").encode())
     return TargetEntry(files, settings, plan.tensors)
-
-
-def graph_constants(spec: DecoderSpec) -> dict[str, F32Array]:
-    """What the graph reads besides the weights: per rope the cos and sin tables, and the temperature of queries."""
-    positions, constants = np.arange(spec.context_length), {}
-    for i, rope in enumerate(spec.ropes):
-        cos, sin = rope_tables(rope, positions, uses_long(rope, spec.context_length))
-        constants[f"ropes.{i}.cos"], constants[f"ropes.{i}.sin"] = cos, sin
-        if rope.q_beta:
-            constants[f"ropes.{i}.temperature"] = query_temperature(rope, positions)[:, None]
-    return constants
 
 
 def build_graph(spec: DecoderSpec, plan: DataPlan, rows: Rows, accuracy_level: int = INT8_ACTIVATIONS) -> bytes:

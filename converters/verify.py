@@ -92,6 +92,7 @@ def verify(
     engine: str | None = None,
     against: str | Path | None = None,
     threads: int | None = None,
+    best_only: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
     """Measure every target with each engine that can run it here.
@@ -101,6 +102,7 @@ def verify(
         engine: only this one.
         against: a checkpoint to recompute the original's answer from, instead of trusting ``reference.npz``.
         threads: for the engines.
+        best_only: with the preferred engine of each target alone.
         progress: called with what is running, rows done and rows in all.
 
     Raises:
@@ -115,7 +117,7 @@ def verify(
         if limits is None:
             raise BundleError(f"{bundle.folder}: target {target!r} has no quantize level among {sorted(LIMITS)}")
         report[target] = []
-        for name in names:
+        for name in names[:1] if best_only else names:
             log.info("verifying %s with %s", target, name)
             running = open_engine(bundle, name, threads)
             try:

@@ -1,0 +1,132 @@
+"""The LiteRT target: a ``.tflite`` file of several signatures, and the ``.litertlm`` bundle of LiteRT-LM around it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeslm.converters.data_file import each_block, write_at
+from edgeslm.converters.graph_constants import graph_constants
+from edgeslm.converters.litert_builder import LitertBuilder
+from edgeslm.converters.litert_weights import DTYPES, Storage, encode, exceptions, storages
+from edgeslm.converters.policy import Options
+from edgeslm.converters.staging import Staging
+from edgeslm.converters.tflite_graph import SCALES, Model
+from edgeslm.decoder import build
+from edgeslm.errors import ArgumentError, CheckpointError
+from edgeslm.manifest import TargetEntry
+from edgeslm.spec import DecoderSpec, tensor_shapes
+from edgeslm.weights import WeightSource
+
+if TYPE_CHECKING:
+    from edgeslm.converters.checkpoint import Checkpoint
+
+log = logging.getLogger("edgeslm.convert")
+
+SUFFIXES = {"model": ".tflite", "litertlm": ".litertlm"}
+PREFILL_SIZES = (8, 32, 128, 512)  # tokens per call
+
+Progress = Callable[[int, int], None]
+
+
+def check_options(spec: DecoderSpec, options: Options) -> None:
+    """Refuse what the target cannot do.
+
+    Raises:
+        ArgumentError: float16, which LiteRT would unpack to float32 for every signature.
+        UnsupportedModelError: weights that have no form at this level.
+    """
+    if options.quantize not in DTYPES:
+        raise ArgumentError(
+            f"--to litert --quantize {options.quantize}: expected one of {', '.join(DTYPES)} (LiteRT computes float16 "
+            "weights from float32 copies of them)"
+        )
+    storages(spec, options)
+
+
+def write_target(
+    checkpoint: Checkpoint, options: Options, staging: Staging, progress: Callable[[str, int, int], None]
+) -> TargetEntry:
+    """Write the target's files into the staging folder.
+
+    Raises:
+        ArgumentError, UnsupportedModelError: see :func:`check_options`.
+        MissingExtraError: a package that writes the files is not installed.
+        CheckpointError: a weight cannot be read.
+    """
+    spec = checkpoint.spec
+    check_options(spec, options)
+    stem = staging.free_name("model", tuple(SUFFIXES.values()))
+    files = {"model": stem + SUFFIXES["model"]}
+    write_tflite(staging.path(files["model"]), spec, options, checkpoint.weights, partial(progress, "litert"))
+    staging.add(files["model"])
+    return TargetEntry(files, settings(spec, options))
+
+
+def settings(spec: DecoderSpec, options: Options) -> dict[str, object]:
+    """As the manifest records them."""
+    chosen = storages(spec, options)
+    quantized = {s.dtype for s in chosen.values()} - {"float32"}
+    other = exceptions(chosen, options)
+    return {
+        "quantize": options.quantize,
+        "group_size": options.group_size if "int4" in quantized else 0,  # int8: one scale for each row
+        "embed": options.embed or options.quantize,
+        "prefill": list(prefill_sizes(spec.context_length)),
+        **({"other_group_sizes": other} if other else {}),
+    }
+
+
+def prefill_sizes(context_length: int) -> tuple[int, ...]:
+    """Tokens per call of the ``prefill_N`` signatures; none more than half of the context."""
+    return tuple(n for n in PREFILL_SIZES if 2 * n <= context_length) or (max(1, context_length // 2),)
+
+
+def write_tflite(path: Path, spec: DecoderSpec, options: Options, source: WeightSource, progress: Progress) -> None:
+    """A new ``.tflite`` file at ``path``; ``source`` is read from worker threads."""
+    chosen = storages(spec, options)
+    for name, shape in tensor_shapes(spec).items():
+        if source.shape(name) != shape:
+            raise CheckpointError(f"{name}: expected shape {shape}, found {source.shape(name)}")
+    model = build_model(spec, chosen)
+    offsets, size = model.layout()
+    row_scales = {name: np.empty(rows, np.float32) for name, rows in model.row_scaled.items()}
+    with path.open("xb", buffering=0) as file:
+        fd, done = file.fileno(), 0
+        os.ftruncate(fd, size)  # gaps read as zeros
+        for name, values in graph_constants(spec).items():
+            if name in offsets:  # a rope that some layer uses
+                write_at(fd, values, offsets[name])
+
+        def work(name: str, start: int, stop: int) -> int:
+            rows = source.rows(name, start, stop)
+            data, scales = encode(rows, chosen[name])
+            write_at(fd, data, offsets[name] + start * (data.nbytes // len(rows)))
+            if chosen[name].block:
+                write_at(fd, scales.astype(np.float16), offsets[name + SCALES] + 2 * start * scales.shape[1])
+            elif name in row_scales:
+                row_scales[name][start:stop] = scales
+            return data.nbytes
+
+        for written in each_block(tensor_shapes(spec), work):
+            done += written
+            progress(done, size)
+        write_at(fd, np.frombuffer(model.serialize(row_scales, offsets), np.uint8), 0)
+    progress(size, size)
+
+
+def build_model(spec: DecoderSpec, chosen: dict[str, Storage]) -> Model:
+    """The graphs of all signatures."""
+    model = Model()
+    signatures = {f"prefill_{n}": n for n in prefill_sizes(spec.context_length)} | {"decode": 1}
+    for name, tokens in signatures.items():
+        graph = model.graph(name)
+        build(spec, LitertBuilder(spec, chosen, graph, tokens, with_logits=name == "decode"))
+        graph.prune()
+    return model
