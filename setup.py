@@ -25,10 +25,11 @@ if MSVC:
     ISA_FLAGS = {"ref": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
 else:
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
-    BASE = ["-O2", "-g", *sanitizers] if SANITIZE else ["-O2", "-g0"]  # debug information is most of an extension
-    LINK = ["-pthread", *(sanitizers if SANITIZE else [])]
     # No contraction: `a * b + c` must round the same in every build, or runs would depend on the compiler.
-    CFLAGS = [*BASE, "-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
+    BASE = ["-O3", "-ffp-contract=off"]
+    BASE += ["-g", *sanitizers] if SANITIZE else ["-g0"]  # debug information is most of an extension
+    LINK = ["-pthread", *(sanitizers if SANITIZE else [])]
+    CFLAGS = [*BASE, "-std=c11", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
     CFLAGS += ["-Werror"] if WERROR else []
     AVX2 = ["-mavx2", "-mfma", "-mf16c"]
     AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]

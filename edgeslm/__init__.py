@@ -13,7 +13,7 @@ if not (Path(__file__).parent / "converters").is_dir():
     __path__ = list(reversed(pkgutil.extend_path(__path__, __name__)))
 
 if TYPE_CHECKING:
-    from edgeslm.api import EngineInfo, GenerationResult, Model, load
+    from edgeslm.api import EngineInfo, Model, load
     from edgeslm.errors import (
         ArgumentError,
         BundleError,
@@ -26,23 +26,29 @@ if TYPE_CHECKING:
         RewindError,
         UnsupportedModelError,
     )
-    from edgeslm.generation.loop import Timings
+    from edgeslm.generation.loop import Generation
+    from edgeslm.generation.options import GenerationArguments
+    from edgeslm.generation.result import ChosenLogprob, GenerationResult, Timings, TokenLogprob
     from edgeslm.tokenizer import Tokenizer
 
 __all__ = [
     "ArgumentError",
     "BundleError",
     "CheckpointError",
+    "ChosenLogprob",
     "ContextLengthError",
     "EdgeslmError",
     "EngineError",
     "EngineInfo",
+    "Generation",
+    "GenerationArguments",
     "GenerationResult",
     "MissingExtraError",
     "Model",
     "ModelFormatError",
     "RewindError",
     "Timings",
+    "TokenLogprob",
     "Tokenizer",
     "UnsupportedModelError",
     "__version__",
@@ -53,11 +59,15 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library print
 
 # Imported on first use, so that importing edgeslm costs next to nothing.
 _HOMES = {
+    "ChosenLogprob": "generation.result",
     "EngineInfo": "api",
-    "GenerationResult": "api",
+    "Generation": "generation.loop",
+    "GenerationArguments": "generation.options",
+    "GenerationResult": "generation.result",
     "Model": "api",
     "load": "api",
-    "Timings": "generation.loop",
+    "Timings": "generation.result",
+    "TokenLogprob": "generation.result",
     "Tokenizer": "tokenizer",
 }
 

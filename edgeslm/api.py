@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Generator
-from contextlib import closing
+import threading
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Unpack
+from weakref import WeakSet
 
 from edgeslm.bundle import Bundle, Check
 from edgeslm.engines.checks import check_ids
 from edgeslm.engines.protocol import Engine, Logits, TokenIds
 from edgeslm.engines.registry import open_engine
 from edgeslm.errors import ArgumentError, EngineError
-from edgeslm.generation.loop import FinishReason, Generation, Timings
-from edgeslm.generation.options import GENERATION_CONFIG, GenerationDefaults, GenerationOptions, read_defaults
+from edgeslm.generation.loop import Generation
+from edgeslm.generation.options import (
+    GENERATION_CONFIG,
+    GenerationArguments,
+    GenerationDefaults,
+    GenerationOptions,
+    read_defaults,
+)
+from edgeslm.generation.result import GenerationResult
 from edgeslm.spec import DecoderSpec
 from edgeslm.tokenizer import TOKENIZER_CONFIG, TOKENIZER_JSON, Tokenizer
 
 Prompt = str | TokenIds
-
-
-@dataclass(frozen=True)
-class GenerationResult:
-    """A completion: without the prompt, and without the end-of-text token."""
-
-    text: str  # "" where the bundle has no tokenizer
-    tokens: tuple[int, ...]
-    finish_reason: FinishReason  # "eos": the model ended the text; "length": the limit did
-    timings: Timings
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def load(
         config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
         tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size)
     config = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
-    defaults = read_defaults(config, tokenizer.eos_id if tokenizer else None)
+    defaults = read_defaults(config, tokenizer.eos_id if tokenizer else None, bundle.spec.vocab_size)
     return Model(open_engine(bundle, engine, threads), tokenizer, defaults)
 
 
@@ -83,6 +82,8 @@ class Model:
         self._spec = engine.spec
         self.tokenizer = tokenizer
         self.defaults = defaults or GenerationDefaults()
+        self._generations: WeakSet[Generation] = WeakSet()  # for cancel()
+        self._lock = threading.Lock()  # of that set
 
     @property
     def spec(self) -> DecoderSpec:
@@ -95,73 +96,43 @@ class Model:
         engine = self._open_engine()
         return EngineInfo(engine.name, engine.isa, engine.threads)
 
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_new_tokens: int | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> GenerationResult:
+    def generate(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> GenerationResult:
         """Complete a prompt.
 
         Args:
             prompt: raw text (the tokenizer adds what belongs at the start of a text), or token ids taken as they are.
-            max_new_tokens: at most so many; by default 256, or what the context holds. ``max_tokens`` is the same.
-            temperature: 0 takes the most likely token each time; above 0 samples. An option left None follows the
-                model's generation_config.json; without one, generation is greedy.
-            top_k: sample among the k most likely tokens; 0: all.
-            top_p: sample among the most likely tokens that together hold this probability; 1: all.
-            seed: the same seed gives the same text; None: another one each time.
+            options: :class:`GenerationArguments` lists them. What is left out follows the model's
+                generation_config.json; without one, generation is greedy.
+
+        KeyboardInterrupt is passed on, and what has come is lost with it: :meth:`stream` keeps it.
 
         Raises:
             ArgumentError: an option or the prompt is out of range, or the prompt is text and there is no tokenizer.
             ContextLengthError: prompt and new tokens do not fit the context; raised before any work.
             EngineError: the engine failed, or the model is closed.
         """
-        options = self.defaults.options(
-            max_new_tokens=max_new_tokens,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
-        generation = self._generation(prompt, options)
-        text = "".join([step.text for step in generation])
-        assert generation.finish_reason is not None  # the loop ends no other way
-        return GenerationResult(text, tuple(generation.tokens), generation.finish_reason, generation.timings)
+        return self._generation(prompt, options).run()
 
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        max_new_tokens: int | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-    ) -> Generator[str, None, None]:
-        """Complete a prompt piece by piece; arguments and errors as for :meth:`generate`, errors in them raised here.
+    def stream(self, prompt: Prompt, **options: Unpack[GenerationArguments]) -> Generation:
+        """Complete a prompt piece by piece: iterate over what this returns.
 
-        The pieces joined are the text; none cuts a character. Closing the iterator frees the session.
+        Arguments and errors are those of :meth:`generate`; errors in arguments are raised here. The pieces joined are
+        the text; none cuts a character or holds part of a stop string. Closing it, also by leaving its ``with`` block,
+        ends the completion; ``cancel()`` does so from another thread; ``result()`` has what came until then::
+
+            with model.stream("Once upon a time") as pieces:
+                for piece in pieces:
+                    print(piece, end="", flush=True)
+            print(pieces.result().finish_reason)
         """
         if self.tokenizer is None:
             raise ArgumentError("stream: this bundle has no tokenizer, so there is no text to give: use generate(ids)")
-        options = self.defaults.options(
-            max_new_tokens=max_new_tokens,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
-        generation = self._generation(prompt, options)
-        return _texts(generation)
+        return self._generation(prompt, options)
+
+    def cancel(self) -> None:
+        """End every completion of this model that is under way, from any thread: each returns what it has."""
+        for generation in self._under_way():
+            generation.cancel()
 
     def logits(self, ids: TokenIds) -> Logits:
         """Logits of every position, teacher-forced: (len(ids), vocab) float32; row i foretells token i + 1.
@@ -196,11 +167,27 @@ class Model:
             raise EngineError("this model is closed; load it again with edgeslm.load()")
         return self._engine
 
-    def _generation(self, prompt: Prompt, options: GenerationOptions) -> Generation:
+    def _generation(self, prompt: Prompt, arguments: GenerationArguments) -> Generation:
         engine = self._open_engine()
+        options = self._with_stop_tokens(self.defaults.options(**arguments))
         ids = self._encode(prompt) if isinstance(prompt, str) else check_ids(prompt, self._spec, 0).tolist()
         decoder = self.tokenizer.stream(ids) if self.tokenizer else None
-        return Generation(engine, ids, options, decoder)
+        generation = Generation(engine, ids, options, decoder)
+        with self._lock:
+            self._generations.add(generation)
+        return generation
+
+    def _under_way(self) -> list[Generation]:
+        with self._lock:
+            return list(self._generations)
+
+    def _with_stop_tokens(self, options: GenerationOptions) -> GenerationOptions:
+        """A stop string that is a special token has no text to be found in: it stops as a token."""
+        if self.tokenizer is None:
+            return options
+        found = {self.tokenizer.special_id(stop) for stop in options.stop}
+        stops = {i for i in found if i is not None and i < self._spec.vocab_size}
+        return dataclasses.replace(options, stop_token_ids=options.stop_token_ids | stops)
 
     def _encode(self, prompt: str) -> list[int]:
         if self.tokenizer is None:
@@ -209,11 +196,3 @@ class Model:
         if not ids:
             raise ArgumentError("prompt: it has no tokens; expected some text")
         return ids
-
-
-def _texts(generation: Generation) -> Generator[str, None, None]:
-    """The pieces of text; closing this closes the generation, and with it the session."""
-    with closing(iter(generation)) as steps:
-        for step in steps:
-            if step.text:
-                yield step.text

@@ -70,6 +70,11 @@ class Tokenizer:
         found = self._backend.token_to_id(token)
         return None if found is None else int(found)
 
+    def special_id(self, token: str) -> int | None:
+        """Id of a special token by its exact content, or None; :meth:`decode` leaves such tokens out."""
+        found = self.token_id(token)
+        return found if found in self._special else None
+
     def encode(self, text: str) -> list[int]:
         """Token ids of raw text; begin-of-text and the like are added as tokenizer.json says.
 

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+from edgeslm.generation import checks
+from edgeslm.generation.options import MAX_LOGPROBS, MAX_SEED, GenerationArguments
+
 Item = TypeVar("Item")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def number(high: float = math.inf) -> Callable[[str], float]:
-    """Reads a number from 0 to ``high``; click's own float takes NaN and infinity too."""
+def number(low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """Reads a finite number, as the option of the same kind does; click's own float takes NaN and infinity too."""
+    check = checks.number(low, high, above)
 
     def read(value: str) -> float:
         try:
-            found = float(value)
+            found: float = check("", float(value))
         except ValueError:
-            found = math.nan
-        if not (0 <= found <= high and math.isfinite(found)):
-            bound = "" if math.isinf(high) else f" to {high:g}"
-            raise click.BadParameter(f"{value!r} is not a finite number from 0{bound}")
+            allowed = checks.number_range(low, high, above)
+            raise click.BadParameter(f"{value!r} is not {allowed}") from None
         return found
 
     return read
+
+
+def bias(value: str) -> tuple[int, float]:
+    """Reads ID=NUMBER."""
+    token, equals, amount = value.partition("=")
+    if not (equals and token.isascii() and token.isdigit()):
+        raise click.BadParameter(f"{value!r} is not ID=NUMBER, such as 42=-3.5")
+    return int(token), number()(amount)
 
 
 def engine_name(value: str) -> str:
@@ -52,4 +63,78 @@ engine_option = click.option(
     default="auto",
     show_default=True,
     help="native, onnxruntime, reference or auto.",
+)
+
+
+def generation_options(command: F) -> F:
+    """The options of GenerationArguments, in the order of --help."""
+    for option in reversed(GENERATION_OPTIONS):
+        command = option(command)
+    return command
+
+
+def generation_arguments(given: dict[str, Any]) -> GenerationArguments:
+    """What these options gave, as arguments of Model.generate; what was not given is left out."""
+    arguments = {name: value for name, value in given.items() if value not in (None, ())}
+    if "logit_bias" in arguments:
+        arguments["logit_bias"] = dict(arguments["logit_bias"])
+    return cast(GenerationArguments, arguments)
+
+
+GENERATION_OPTIONS = (
+    click.option("--max-new-tokens", "--max-tokens", type=click.IntRange(min=1), help="At most so many; default: 256."),
+    click.option(
+        *("--temperature", "--temp"),
+        type=number(0),
+        metavar="NUMBER",
+        help="0: the most likely token; above: sampled, the higher the freer.",
+    ),
+    click.option("--top-k", type=click.IntRange(min=0), help="Sample among the k most likely tokens; 0: all."),
+    click.option(
+        "--top-p", type=number(0, 1), metavar="NUMBER", help="Sample among the likeliest holding this probability."
+    ),
+    click.option(
+        "--min-p",
+        type=number(0, 1),
+        metavar="NUMBER",
+        help="Sample among tokens at least this times as probable as the likeliest.",
+    ),
+    click.option(
+        "--repetition-penalty",
+        type=number(0, above=True),
+        metavar="NUMBER",
+        help="Above 1: tokens of prompt and completion become less likely; 1.1 is much.",
+    ),
+    click.option(
+        "--presence-penalty",
+        type=number(),
+        metavar="NUMBER",
+        help="Taken from the logits of tokens that the completion holds.",
+    ),
+    click.option(
+        "--frequency-penalty", type=number(), metavar="NUMBER", help="The same, for every time that it holds them."
+    ),
+    click.option(
+        "--logit-bias",
+        type=bias,
+        metavar="ID=NUMBER",
+        multiple=True,
+        help="Added to a token's logit. May be given several times.",
+    ),
+    click.option("--seed", type=click.IntRange(0, MAX_SEED), help="The same seed gives the same text."),
+    click.option("--stop", multiple=True, metavar="TEXT", help="End before this text. May be given several times."),
+    click.option(
+        "--stop-token",
+        "stop_token_ids",
+        type=click.IntRange(min=0),
+        metavar="ID",
+        multiple=True,
+        help="End at this token. May be given several times.",
+    ),
+)
+logprobs_option = click.option(
+    "--logprobs",
+    type=click.IntRange(0, MAX_LOGPROBS),
+    metavar="N",
+    help="With --json: log probabilities of each token and of the N likeliest.",
 )

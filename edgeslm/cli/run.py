@@ -4,55 +4,74 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeslm.cli.options import engine_option, json_option, number, threads_option
+from edgeslm.cli import INTERRUPTED
+from edgeslm.cli.options import (
+    engine_option,
+    generation_arguments,
+    generation_options,
+    json_option,
+    logprobs_option,
+    threads_option,
+)
 from edgeslm.cli.output import print_json
 from edgeslm.errors import ArgumentError
-from edgeslm.generation.options import MAX_SEED
+
+if TYPE_CHECKING:
+    from edgeslm.generation.loop import Generation
 
 
 @click.command(short_help="Complete a prompt.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt")
-@click.option("--max-new-tokens", "--max-tokens", type=click.IntRange(min=1), help="At most so many; default: 256.")
-@click.option(
-    "--temperature", "--temp", type=number(), metavar="NUMBER", help="0: the most likely token; above: sampled."
-)
-@click.option("--top-k", type=click.IntRange(min=0), help="Sample among the k most likely tokens; 0: all.")
-@click.option(
-    "--top-p", type=number(1.0), metavar="NUMBER", help="Sample among the likeliest holding this probability."
-)
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), help="The same seed gives the same text.")
+@generation_options
+@logprobs_option
 @engine_option
 @threads_option
 @json_option
-def command(bundle: Path, prompt: str, engine: str, threads: int | None, as_json: bool, **sampling: Any) -> None:
+def command(bundle: Path, prompt: str, engine: str, threads: int | None, as_json: bool, **options: Any) -> int:
     """Complete PROMPT with BUNDLE and print the completion as it comes.
 
     PROMPT is raw text; - reads it from stdin (UTF-8, less one line break at its end). Options left out follow the
-    model's generation_config.json.
+    model's generation_config.json. Ctrl-C ends the completion; what has come is kept.
 
     \b
     edgeslm run ./smol "Once upon a time" --max-new-tokens 64
     edgeslm run ./smol "Once upon a time" --temp 0.7 --top-p 0.9 --seed 1
+    edgeslm run ./smol "Q: What is a fox?" --stop "Q:" --repetition-penalty 1.1 --min-p 0.05 --temp 1
     echo "The capital of France is" | edgeslm run ./smol - --json
     """
     import edgeslm
 
     text = _from_stdin() if prompt == "-" else prompt
     with edgeslm.load(bundle, engine=engine, threads=threads) as model:
-        if as_json:
-            print_json(dataclasses.asdict(model.generate(text, **sampling)))
-            return
-        with closing(model.stream(text, **sampling)) as stream:
-            for piece in stream:
+        generation = model.stream(text, **generation_arguments(options))
+        interrupted, shown = _show(generation, quiet=as_json)
+        result = generation.result()
+    if as_json:
+        print_json(dataclasses.asdict(result))
+    else:
+        click.echo(result.text[shown:])  # what a stop string withheld when it was interrupted
+    if interrupted:
+        click.echo("edgeslm: interrupted", err=True)
+    return INTERRUPTED if interrupted else 0
+
+
+def _show(generation: Generation, quiet: bool) -> tuple[bool, int]:
+    """Print the pieces as they come; returns whether the user interrupted it, and how many characters were printed."""
+    shown = 0
+    try:
+        for piece in generation:
+            if not quiet:
                 click.echo(piece, nl=False)
-        click.echo()
+                shown += len(piece)
+    except KeyboardInterrupt:
+        return True, shown
+    return False, shown
 
 
 def _from_stdin() -> str:

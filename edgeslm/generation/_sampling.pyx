@@ -1,24 +1,25 @@
 """Choosing the next token from a row of logits, without allocating and with the GIL released.
 
-The distribution is the one of Hugging Face transformers: logits / temperature, then top-k (ties of the k-th logit stay),
-then top-p on what is left, renormalised (a token stays while the tokens more likely than it hold less than top_p).
+The distribution and the order of its parts are those of Hugging Face transformers: logit bias, repetition penalty, suppressed
+tokens; then logits / temperature, top-k (ties of the k-th logit stay), top-p on what is left, renormalised (a token stays
+while the tokens more likely than it hold less than top_p), and min-p. Presence and frequency penalties come after the
+repetition penalty, as in vLLM.
 """
 
-from libc.math cimport INFINITY, exp
-from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.float cimport FLT_MAX, FLT_MIN
+from libc.math cimport INFINITY, isinf, log
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from edgeslm.errors import ArgumentError, EngineError
+
+include "_rows.pxi"
 
 
 cdef enum:
     NOT_A_NUMBER = -1
     INFINITE = -2
-
-
-cdef struct Candidate:
-    double weight  # proportional to the token's probability; 1 for the most likely
-    int32_t token
 
 
 cdef inline double uniform(uint64_t *state) noexcept nogil:
@@ -34,115 +35,91 @@ cdef inline double uniform(uint64_t *state) noexcept nogil:
     return <double>(z >> 11) * (1.0 / 9007199254740992.0)
 
 
-cdef int64_t argmax(const float *logits, int64_t n) noexcept nogil:
-    """The lowest id of the largest logit, or an error code where softmax is not defined."""
-    cdef int64_t i, best = 0
-    cdef bint not_a_number = False
-    for i in range(n):
-        not_a_number |= logits[i] != logits[i]
-        if logits[i] > logits[best]:
-            best = i
-    if not_a_number:
-        return NOT_A_NUMBER
-    return INFINITE if logits[best] == INFINITY or logits[best] == -INFINITY else best
+cdef inline float changed(float logit, double value) noexcept nogil:
+    """``value`` instead of a logit, kept finite; an infinite logit stays what it is."""
+    if isinf(logit):
+        return logit
+    return <float>(FLT_MAX if value > FLT_MAX else -FLT_MAX if value < -FLT_MAX else value)
 
 
-cdef float kth_largest(const float *logits, int64_t n, float *heap, int64_t k) noexcept nogil:
-    """The k-th largest logit, 1 <= k <= n, by a heap of the k largest with the smallest of them on top."""
+cdef int64_t draw(const Candidate *kept, int64_t count, uint64_t *state) noexcept nogil:
+    """One of the candidates, each with the probability of its weight."""
     cdef int64_t i
-    for i in range(k):
-        heap[i] = logits[i]
-    for i in range(k // 2 - 1, -1, -1):
-        sink_smallest(heap, i, k)
-    for i in range(k, n):
-        if logits[i] > heap[0]:
-            heap[0] = logits[i]
-            sink_smallest(heap, 0, k)
-    return heap[0]
-
-
-cdef inline void sink_smallest(float *heap, int64_t i, int64_t n) noexcept nogil:
-    cdef int64_t child
-    cdef float value = heap[i]
-    while 2 * i + 1 < n:
-        child = 2 * i + 1
-        if child + 1 < n and heap[child + 1] < heap[child]:
-            child += 1
-        if value <= heap[child]:
-            break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = value
-
-
-cdef inline bint before(Candidate a, Candidate b) noexcept nogil:
-    return a.weight > b.weight or (a.weight == b.weight and a.token < b.token)
-
-
-cdef inline void sink_likeliest(Candidate *heap, int64_t i, int64_t n) noexcept nogil:
-    cdef int64_t child
-    cdef Candidate value = heap[i]
-    while 2 * i + 1 < n:
-        child = 2 * i + 1
-        if child + 1 < n and before(heap[child + 1], heap[child]):
-            child += 1
-        if not before(heap[child], value):
-            break
-        heap[i] = heap[child]
-        i = child
-    heap[i] = value
-
-
-cdef int64_t nucleus(Candidate *candidates, int64_t n, double mass) noexcept nogil:
-    """Move the likeliest candidates that together reach ``mass`` to the end of the array; return how many (at least one)."""
-    cdef int64_t i, kept = 0
-    cdef double sum = 0
-    cdef Candidate top
-    for i in range(n // 2 - 1, -1, -1):
-        sink_likeliest(candidates, i, n)
-    while kept < n and (kept == 0 or sum < mass):
-        top = candidates[0]
-        sum += top.weight
-        kept += 1
-        candidates[0] = candidates[n - kept]
-        candidates[n - kept] = top
-        sink_likeliest(candidates, 0, n - kept)
-    return kept
+    cdef double total = 0
+    for i in range(count):
+        total += kept[i].weight
+    cdef double left = uniform(state) * total
+    for i in range(count - 1):
+        left -= kept[i].weight
+        if left < 0:
+            return kept[i].token
+    return kept[count - 1].token
 
 
 cdef class Sampler:
-    """Draws token ids. One per completion: it holds the state of the random generator.
+    """Draws token ids. One per completion: it holds the tokens so far and the state of the random generator.
 
     Args:
         vocab_size: length of a row of logits.
-        temperature: 0 takes the most likely token (of equals the lowest id); above 0 samples.
-        top_k: sample among the k most likely tokens; 0: all.
-        top_p: sample among the most likely tokens that together hold this probability; 1: all.
+        prompt: ids that the repetition penalty covers beside the drawn ones.
         seed: of the generator, 0 .. 2**64 - 1.
+        others: as in GenerationArguments, checked as GenerationOptions does.
     """
 
     cdef int64_t vocab_size, top_k
-    cdef double temperature, top_p
+    cdef double top_p, repetition, presence, frequency
+    cdef bint greedy
+    cdef float sharpness, min_p
     cdef uint64_t state
-    cdef Candidate *candidates
-    cdef float *heap
+    cdef float *scores  # (vocab_size,) changed logits, or weights
+    cdef float *maxima  # of the blocks of a row
+    cdef float *heap  # (vocab_size,) scratch
+    cdef Candidate *candidates  # (vocab_size,)
+    cdef Candidate *biases  # (bias_count,)
+    cdef int32_t *suppressed  # (suppressed_count,)
+    cdef int32_t *seen  # (seen_count,) of (vocab_size,) distinct ids of prompt and completion
+    cdef int32_t *drawn  # (vocab_size,) how often the completion holds an id; -1: neither prompt nor completion does
+    cdef int64_t bias_count, suppressed_count, seen_count
 
-    def __cinit__(self, int64_t vocab_size, double temperature=0, int64_t top_k=0, double top_p=1, uint64_t seed=0):
-        if not (vocab_size > 0 and temperature >= 0 and top_k >= 0 and 0 <= top_p <= 1):
+    def __cinit__(
+        self,
+        int64_t vocab_size,
+        double temperature=0,
+        int64_t top_k=0,
+        double top_p=1,
+        double min_p=0,
+        double repetition_penalty=1,
+        double presence_penalty=0,
+        double frequency_penalty=0,
+        dict logit_bias=None,
+        suppress_tokens=(),
+        prompt=(),
+        uint64_t seed=0,
+    ):
+        if not (vocab_size > 0 and temperature >= 0 and top_k >= 0 and 0 <= top_p <= 1 and 0 <= min_p <= 1):
             raise ArgumentError(
-                f"Sampler: vocab_size {vocab_size}, temperature {temperature}, top_k {top_k}, top_p {top_p} out of range"
+                f"Sampler: vocab_size {vocab_size}, temperature {temperature}, top_k {top_k}, top_p {top_p} "
+                f"or min_p {min_p} out of range"
             )
-        self.vocab_size, self.temperature, self.top_p, self.state = vocab_size, temperature, top_p, seed
+        self.vocab_size, self.top_p, self.min_p, self.state = vocab_size, top_p, <float>min_p, seed
         self.top_k = top_k if top_k < vocab_size else 0
-        if temperature > 0:
-            self.candidates = <Candidate *>malloc(vocab_size * sizeof(Candidate))
-            self.heap = <float *>malloc(max(self.top_k, 1) * sizeof(float))
-            if not self.candidates or not self.heap:
-                raise MemoryError
+        self.repetition, self.presence, self.frequency = repetition_penalty, presence_penalty, frequency_penalty
+        self.greedy = temperature == 0
+        # Between the limits of float, so that 0 · sharpness is 0 and -inf · sharpness -inf.
+        self.sharpness = <float>max(min(1 / temperature if temperature > 0 else FLT_MAX, FLT_MAX), FLT_MIN)
+        self._allocate(logit_bias or {}, suppress_tokens)
+        for token in prompt:
+            self._see(self._checked(token))
 
     def __dealloc__(self):
-        free(self.candidates)
+        free(self.scores)
+        free(self.maxima)
         free(self.heap)
+        free(self.candidates)
+        free(self.biases)
+        free(self.suppressed)
+        free(self.seen)
+        free(self.drawn)
 
     def sample(self, const float[::1] logits not None):
         """The next token's id, from its logits (vocab_size,) float32, contiguous.
@@ -151,11 +128,13 @@ cdef class Sampler:
             ArgumentError: another number of logits.
             EngineError: a logit is NaN or +inf, or all are -inf.
         """
-        if logits.shape[0] != self.vocab_size:
-            raise ArgumentError(f"expected {self.vocab_size} logits, found {logits.shape[0]}")
+        cdef const float *row = self._row(logits)
         cdef int64_t token
         with nogil:
-            token = self._choose(&logits[0])
+            token = self._choose(self._changed(row))
+            if token >= 0:
+                self._see(token)
+                self.drawn[token] += 1
         if token < 0:
             what = "NaN" if token == NOT_A_NUMBER else "infinite values"
             raise EngineError(
@@ -163,36 +142,112 @@ cdef class Sampler:
             )
         return token
 
-    cdef int64_t _choose(self, const float *logits) noexcept nogil:
-        cdef int64_t best = argmax(logits, self.vocab_size)
-        if best < 0 or self.temperature == 0:
-            return best
-        cdef float peak = logits[best], least = -INFINITY
-        if self.top_k:
-            least = kth_largest(logits, self.vocab_size, self.heap, self.top_k)
+    def logprobs(self, const float[::1] logits not None, int64_t token, int64_t top):
+        """Of the logits as they are: log probability of ``token``, and the ``top`` likeliest ids with theirs, in falling order."""
+        cdef const float *row = self._row(logits)
         cdef int64_t i, count = 0
-        cdef double total = 0
-        for i in range(self.vocab_size):
-            if logits[i] >= least:
-                self.candidates[count].token = <int32_t>i
-                self.candidates[count].weight = exp((<double>logits[i] - peak) / self.temperature)
-                total += self.candidates[count].weight
-                count += 1
+        cdef float peak
+        cdef double normaliser
+        self._checked(token)
+        top = min(top, self.vocab_size)
+        with nogil:
+            find_maxima(row, self.vocab_size, self.maxima)
+            peak = row[first_largest(row, self.vocab_size, self.maxima)]
+            if top > 0:
+                count = take_likeliest(row, self.vocab_size, self.maxima, top, self.heap, self.candidates)
+                take_mass(self.candidates, count, INFINITY)
+            normaliser = peak + log(weigh(row, self.vocab_size, peak, 1, self.scores))
+        likeliest = [
+            (self.candidates[i].token, self.candidates[i].weight - normaliser)
+            for i in range(count - 1, count - 1 - top, -1)
+        ]
+        return row[token] - normaliser, likeliest
+
+    cdef int _allocate(self, dict logit_bias, suppress_tokens) except -1:
+        cdef int64_t i, n = self.vocab_size
+        self.scores, self.heap = <float *>calloc(n, sizeof(float)), <float *>calloc(n, sizeof(float))
+        self.maxima = <float *>calloc(block_count(n), sizeof(float))
+        self.candidates = <Candidate *>calloc(n + 1, sizeof(Candidate))
+        self.biases = <Candidate *>calloc(len(logit_bias) + 1, sizeof(Candidate))
+        self.suppressed = <int32_t *>calloc(len(suppress_tokens) + 1, sizeof(int32_t))
+        self.seen, self.drawn = <int32_t *>calloc(n, sizeof(int32_t)), <int32_t *>calloc(n, sizeof(int32_t))
+        if not (self.scores and self.heap and self.maxima and self.candidates and self.biases and self.suppressed
+                and self.seen and self.drawn):
+            raise MemoryError
+        for i in range(n):
+            self.drawn[i] = -1
+        for token, bias in logit_bias.items():
+            self.biases[self.bias_count].token = self._checked(token)
+            self.biases[self.bias_count].weight = changed(0, bias)
+            self.bias_count += 1
+        for token in suppress_tokens:
+            self.suppressed[self.suppressed_count] = self._checked(token)
+            self.suppressed_count += 1
+        return 0
+
+    cdef int32_t _checked(self, int64_t token) except -1:
+        if not 0 <= token < self.vocab_size:
+            raise ArgumentError(f"token id {token} is outside the vocabulary, 0..{self.vocab_size - 1}")
+        return <int32_t>token
+
+    cdef const float *_row(self, const float[::1] logits) except NULL:
+        if logits.shape[0] != self.vocab_size:
+            raise ArgumentError(f"expected {self.vocab_size} logits, found {logits.shape[0]}")
+        return &logits[0]
+
+    cdef void _see(self, int64_t token) noexcept nogil:
+        if self.drawn[token] < 0:
+            self.drawn[token] = 0
+            self.seen[self.seen_count] = <int32_t>token
+            self.seen_count += 1
+
+    cdef const float *_changed(self, const float *logits) noexcept nogil:
+        """The logits after bias, penalties and suppression."""
+        cdef bint penalised = self.repetition != 1 or self.presence != 0 or self.frequency != 0
+        if not (self.bias_count or self.suppressed_count or penalised):
+            return logits
+        cdef float *scores = self.scores
+        cdef int64_t i
+        memcpy(scores, logits, self.vocab_size * sizeof(float))
+        for i in range(self.bias_count):
+            scores[self.biases[i].token] = changed(logits[self.biases[i].token], <double>logits[self.biases[i].token] + self.biases[i].weight)
+        if penalised:
+            for i in range(self.seen_count):
+                scores[self.seen[i]] = self._penalised(scores[self.seen[i]], self.drawn[self.seen[i]])
+        for i in range(self.suppressed_count):
+            scores[self.suppressed[i]] = -INFINITY
+        return scores
+
+    cdef float _penalised(self, float score, int32_t times) noexcept nogil:
+        cdef double value = score * self.repetition if score < 0 else score / self.repetition
+        if times > 0:
+            value -= self.frequency * times + self.presence
+        return changed(score, value)
+
+    cdef int64_t _choose(self, const float *scores) noexcept nogil:
+        cdef int64_t n = self.vocab_size, count
+        cdef double total
+        cdef float least = FLT_MIN  # no weight but 0 is below
+        if find_maxima(scores, n, self.maxima):
+            return NOT_A_NUMBER
+        cdef int64_t best = first_largest(scores, n, self.maxima)
+        cdef float peak = scores[best]
+        if isinf(peak):
+            return INFINITE
+        if self.greedy:
+            return best
+        if self.top_k:
+            count = take_likeliest(scores, n, self.maxima, self.top_k, self.heap, self.candidates)
+            total = weigh_candidates(self.candidates, count, peak, self.sharpness)
+        else:
+            total = weigh(scores, n, peak, self.sharpness, self.scores)
+            # All tokens of less than the n-th part of what top-p leaves out are left out: together they are not enough.
+            least = max(least, <float>(0.999 * (1 - self.top_p) * total / n))
+            find_maxima(self.scores, n, self.maxima)
+            count = take_from(self.scores, n, self.maxima, max(least, self.min_p), self.candidates)
+        count = drop_below(self.candidates, count, max(least, self.min_p))
         cdef Candidate *kept = self.candidates
         if self.top_p < 1:
-            i = nucleus(self.candidates, count, self.top_p * total)
-            kept, count = self.candidates + (count - i), i
-        return self._draw(kept, count)
-
-    cdef int64_t _draw(self, const Candidate *kept, int64_t count) noexcept nogil:
-        """One of the candidates, each with the probability of its weight."""
-        cdef int64_t i
-        cdef double total = 0
-        for i in range(count):
-            total += kept[i].weight
-        cdef double left = uniform(&self.state) * total
-        for i in range(count - 1):
-            left -= kept[i].weight
-            if left < 0:
-                return kept[i].token
-        return kept[count - 1].token
+            best = take_mass(kept, count, self.top_p * total)
+            kept, count = kept + (count - best), best
+        return draw(kept, count, &self.state)

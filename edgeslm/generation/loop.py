@@ -3,119 +3,215 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
 from time import perf_counter
-from typing import Literal, NamedTuple
+from types import TracebackType
 
-from edgeslm.engines.protocol import Engine, Session
-from edgeslm.errors import ContextLengthError
+from edgeslm.engines.protocol import Engine, Logits, Session
+from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
 from edgeslm.generation._sampling import Sampler
 from edgeslm.generation.options import GenerationOptions
+from edgeslm.generation.result import ChosenLogprob, FinishReason, GenerationResult, Timings, TokenLogprob
+from edgeslm.generation.stop import StopStrings
 from edgeslm.tokenizer import StreamDecoder
 
-FinishReason = Literal["length", "eos"]
 DEFAULT_NEW_TOKENS = 256
 
 
-class Step(NamedTuple):
-    """One sampled token, the end-of-text token included, and the text that became certain with it."""
-
-    token: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Timings:
-    """Where the time went, in seconds; time that the caller takes between two steps is not counted."""
-
-    prompt_tokens: int
-    prompt_s: float  # the forward pass over the prompt
-    first_token_s: float  # from the start to the first token, new session included
-    new_tokens: int  # of the completion, without the end-of-text token
-    decode_s: float  # all steps after the first token
-    decode_tok_s: float | None  # steps per second after the first token; None where there was none
-
-
 class Generation:
-    """One completion in the making: iterate over it, once, to run it; closing the iterator frees the session.
+    """One completion in the making: iterate over it, once, for the text as it becomes certain, piece by piece.
+
+    The pieces joined are the text; none is empty or cuts a character, and none holds part of a stop string. Use it as a
+    context manager, or close it: that ends the completion early and frees the session. An exception that ends the
+    iteration, KeyboardInterrupt too, frees it as well; :meth:`result` then has the text so far.
 
     Attributes:
-        tokens: the completion so far, without the prompt and without the end-of-text token.
-        finish_reason: None until it is finished; then "eos" or "length".
+        tokens: the completion so far, without the prompt and without a token that ended it.
+        finish_reason: None until it is finished.
     """
 
     def __init__(
-        self, engine: Engine, prompt: Sequence[int], options: GenerationOptions, decoder: StreamDecoder | None = None
+        self,
+        engine: Engine,
+        prompt: Sequence[int],
+        options: GenerationOptions,
+        decoder: StreamDecoder | None = None,
+        session: Session | None = None,
     ) -> None:
         """
         Args:
             engine: gives the logits.
             prompt: token ids, at least one.
-            options: limits, sampling and end-of-text ids.
-            decoder: turns tokens into text; without one every step's text is empty.
+            options: limits, sampling and what ends the text.
+            decoder: turns tokens into text; without one there is none.
+            session: one that holds a part of the prompt, from its start and not all; it is left open, with prompt and
+                completion in it but for the last token. By default one of its own.
 
         Raises:
+            ArgumentError: an option names a token that the vocabulary has not, or a stop string where there is no text.
             ContextLengthError: prompt and new tokens do not fit the context.
         """
+        options.check_vocabulary(engine.spec.vocab_size)
+        if options.stop and decoder is None:
+            raise ArgumentError("stop: without a tokenizer there is no text to find it in; use stop_token_ids")
         self._engine, self._prompt, self._options, self._decoder = engine, prompt, options, decoder
         self._limit = new_token_limit(engine.spec.context_length, len(prompt), options.max_new_tokens)
+        self._stops = StopStrings(options.stop)
+        self._text: list[str] = []
+        self._logprobs: list[ChosenLogprob] = []
+        self._cancelled = False
+        self._pieces = self._run(session)
+        self._cached_tokens, self._decode_steps = 0, 0
+        self._start = self._prompt_s = self._decode_s = 0.0
+        self._first_token_s: float | None = None
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
-        self._prompt_s = self._first_token_s = self._decode_s = 0.0
-        self._decode_steps = 0
 
-    def __iter__(self) -> Generator[Step, None, None]:
-        start = perf_counter()
-        session = self._engine.new_session()
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def cancel(self) -> None:
+        """End the completion soon, from any thread: the iteration gives what text is left, and stops."""
+        self._cancelled = True
+
+    def close(self) -> None:
+        """End the completion now, from the thread that iterates. Closing one that is finished does nothing."""
+        self._pieces.close()
+        if self.finish_reason is None:
+            self._end("cancelled")
+
+    def run(self) -> GenerationResult:
+        """Iterate to the end."""
+        with self:
+            for _ in self:
+                pass
+        return self.result()
+
+    def result(self) -> GenerationResult:
+        """The completion; one that is not finished is closed, and has what came until then."""
+        self.close()
+        assert self.finish_reason is not None
+        return GenerationResult(
+            text="".join(self._text),
+            tokens=tuple(self.tokens),
+            finish_reason=self.finish_reason,
+            timings=self._timings(),
+            logprobs=None if self._options.logprobs is None else tuple(self._logprobs),
+        )
+
+    def __enter__(self) -> Generation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, given: Session | None) -> Generator[str, None, None]:
+        self._start = perf_counter()
+        session = self._engine.new_session() if given is None else given
         try:
-            yield from self._steps(session, start)
+            self._cached_tokens = session.length
+            sampler, ids = self._sampler(), self._prompt[session.length :]
+            while self.finish_reason is None:
+                if piece := self._step(session, sampler, ids):
+                    yield piece
+                ids = self.tokens[-1:]
         finally:
-            session.close()
+            if given is None:
+                session.close()
 
-    @property
-    def timings(self) -> Timings:
-        """Of the steps taken so far."""
+    def _sampler(self) -> Sampler:
+        o = self._options
+        return Sampler(
+            self._engine.spec.vocab_size,
+            temperature=o.temperature,
+            top_k=min(o.top_k, 2**31),
+            top_p=o.top_p,
+            min_p=o.min_p,
+            repetition_penalty=o.repetition_penalty,
+            presence_penalty=o.presence_penalty,
+            frequency_penalty=o.frequency_penalty,
+            logit_bias=dict(o.logit_bias),
+            suppress_tokens=o.suppress_tokens,
+            prompt=self._prompt,
+            seed=secrets.randbits(64) if o.seed is None else o.seed,
+        )
+
+    def _step(self, session: Session, sampler: Sampler, ids: Sequence[int]) -> str:
+        """One more token, or the end; returns the text that became certain."""
+        before = perf_counter()
+        logits = self._logits(session, ids)
+        if logits is None:
+            return self._end("cancelled")
+        forwarded = perf_counter()
+        token = sampler.sample(logits[-1])
+        text = self._take(token)
+        if self._options.logprobs is not None and len(self._logprobs) < len(self.tokens):
+            chosen, top = sampler.logprobs(logits[-1], token, self._options.logprobs)
+            self._logprobs.append(ChosenLogprob(token, chosen, tuple(TokenLogprob(*pair) for pair in top)))
+        self._count_time(before, forwarded)
+        return text
+
+    def _logits(self, session: Session, ids: Sequence[int]) -> Logits | None:
+        """None where the completion has been cancelled, before or meanwhile."""
+        if self._cancelled:
+            return None
+        try:
+            logits = session.forward(ids)
+        except EngineError:
+            if not self._cancelled:
+                raise
+            return None
+        return None if self._cancelled else logits
+
+    def _take(self, token: int) -> str:
+        """Add a token to the completion, or end it; returns the text that became certain."""
+        if token in self._options.eos_ids:
+            return self._end("eos")
+        if token in self._options.stop_token_ids:
+            return self._end("stop")
+        self.tokens.append(token)
+        text = self._give(self._stops.push(self._decoder.push(token)) if self._decoder else "")
+        if self._stops.found:
+            self.finish_reason = "stop"
+        elif len(self.tokens) == self._limit:
+            text += self._end("length")
+        return text
+
+    def _end(self, reason: FinishReason) -> str:
+        """Finish the completion; returns the text that was withheld."""
+        text = self._stops.push(self._decoder.finish()) if self._decoder else ""
+        self.finish_reason = "stop" if self._stops.found else reason
+        return self._give(text + self._stops.finish())
+
+    def _give(self, text: str) -> str:
+        self._text.append(text)
+        return text
+
+    def _count_time(self, before: float, forwarded: float) -> None:
+        now = perf_counter()
+        if self._first_token_s is None:
+            self._prompt_s, self._first_token_s = forwarded - before, now - self._start
+        else:
+            self._decode_s += now - before
+            self._decode_steps += 1
+
+    def _timings(self) -> Timings:
+        prompt_s, forwarded = self._prompt_s, len(self._prompt) - self._cached_tokens
         return Timings(
             prompt_tokens=len(self._prompt),
-            prompt_s=self._prompt_s,
+            cached_tokens=self._cached_tokens,
+            prompt_s=prompt_s,
+            prompt_tok_s=forwarded / prompt_s if prompt_s else None,
             first_token_s=self._first_token_s,
             new_tokens=len(self.tokens),
             decode_s=self._decode_s,
             decode_tok_s=self._decode_steps / self._decode_s if self._decode_steps else None,
         )
-
-    def _steps(self, session: Session, start: float) -> Generator[Step, None, None]:
-        o = self._options
-        seed = secrets.randbits(64) if o.seed is None else o.seed
-        sampler = Sampler(self._engine.spec.vocab_size, o.temperature, min(o.top_k, 2**31), o.top_p, seed)
-        before = perf_counter()
-        logits = session.forward(self._prompt)
-        self._prompt_s = perf_counter() - before
-        token = sampler.sample(logits[-1])
-        self._first_token_s = perf_counter() - start
-        while True:
-            yield Step(token, self._take(token))
-            if self.finish_reason is not None:
-                return
-            before = perf_counter()
-            token = sampler.sample(session.forward([token])[-1])
-            self._decode_s += perf_counter() - before
-            self._decode_steps += 1
-
-    def _take(self, token: int) -> str:
-        """Add a token to the completion, or end it; returns the text that became certain."""
-        text = ""
-        if token in self._options.eos_ids:
-            self.finish_reason = "eos"
-        else:
-            self.tokens.append(token)
-            text = self._decoder.push(token) if self._decoder else ""
-            if len(self.tokens) == self._limit:
-                self.finish_reason = "length"
-        if self.finish_reason is not None and self._decoder:
-            text += self._decoder.finish()
-        return text
 
 
 def new_token_limit(context_length: int, prompt_tokens: int, max_new_tokens: int | None) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,8 @@ def test_run_prints_the_completion(edgeslm: Edgeslm, bundle: Path) -> None:
 
 def test_run_json(edgeslm: Edgeslm, bundle: Path) -> None:
     found = edgeslm("run", bundle, PROMPT, *ENGINE, "--json").json
-    assert set(found) == {"text", "tokens", "finish_reason", "timings"}
+    assert set(found) == {"text", "tokens", "finish_reason", "timings", "logprobs"}
+    assert found["logprobs"] is None
     assert found["text"] == ANSWER and found["finish_reason"] == "eos"
     assert found["timings"]["new_tokens"] == len(found["tokens"]) > 3
 
@@ -63,6 +65,29 @@ def test_sampling_options(edgeslm: Edgeslm, bundle: Path) -> None:
     assert text("--top-p", 0) == ANSWER + "\n"
 
 
+def test_stopping_and_penalty_options(in_process: Edgeslm, bundle: Path) -> None:
+    def found(*options: object) -> Any:
+        return in_process("run", bundle, PROMPT, *ENGINE, "--json", *options).json
+
+    whole = found("--logprobs", 2)
+    assert whole["text"] == ANSWER and whole["finish_reason"] == "eos"
+    for chosen, token in zip(whole["logprobs"], whole["tokens"], strict=True):
+        assert chosen["token"] == token == chosen["top"][0]["token"]
+        assert 0 >= chosen["logprob"] == chosen["top"][0]["logprob"] > chosen["top"][1]["logprob"]
+    stopped = found("--stop", "xyz", "--stop", "che ne")
+    assert (stopped["text"], stopped["finish_reason"]) == (" Ich brau", "stop")
+    first = whole["tokens"][0]
+    assert found("--stop-token", first)["tokens"] == [] and found("--stop-token", first)["finish_reason"] == "stop"
+    other = found("--logit-bias", f"{first}=-1000", "--max-new-tokens", 5)
+    assert first not in other["tokens"]
+    repeated = found("--logit-bias", f"{first}=1000", "--max-new-tokens", 5, "--frequency-penalty", 0.5)
+    assert repeated["tokens"] == [first] * 5
+    never_twice = found("--max-new-tokens", 30, "--presence-penalty", 1000, "--temp", 1, "--seed", 1)["tokens"]
+    assert len(never_twice) == len(set(never_twice)) > 3
+    assert found("--repetition-penalty", 50, "--max-new-tokens", 8)["text"] != ANSWER
+    assert found("--min-p", 1)["text"] == ANSWER
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -72,6 +97,12 @@ def test_sampling_options(edgeslm: Edgeslm, bundle: Path) -> None:
         *[("run", "b", "p", *extra) for extra in (("--threads", 0), ("--threads", "x"), ("--engine", "gpu"))],
         *[("run", "b", "p", "--temp", value) for value in (-1, "nan", "inf", "", "warm")],
         *[("run", "b", "p", "--top-p", value) for value in (-1, 1.1, "nan")],
+        *[("run", "b", "p", "--min-p", value) for value in (-1, 1.1, "inf", "")],
+        *[("run", "b", "p", "--repetition-penalty", value) for value in (-1, 0, "nan")],
+        *[("run", "b", "p", "--presence-penalty", value) for value in ("inf", "x")],
+        *[("run", "b", "p", "--logit-bias", value) for value in ("3", "=1", "3=", "3=nan", "-1=1", "x=1", "3=1=2")],
+        *[("run", "b", "p", "--stop-token", value) for value in (-1, "x")],
+        *[("run", "b", "p", "--logprobs", value) for value in (-1, 101)],
         *[("run", "b", "p", "--seed", value) for value in (-1, 2**64, 1.5)],
         *[("run", "b", "p", "--max-new-tokens", value) for value in (-1, 0, "")],
         ("convert", "a", "b", "--quantize", "int3"),
@@ -126,30 +157,52 @@ def test_a_closed_pipe_ends_quietly(bundle: Path) -> None:
 
 
 INTERRUPTIBLE = """
-import signal, sys, edgeslm.benchmark as benchmark
+import itertools, signal, sys, edgeslm.benchmark as benchmark
 from edgeslm.cli import main
+from edgeslm.generation.loop import Generation
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-run = benchmark._run
 
-def announced(*arguments):
-    print("started", flush=True)
-    return run(*arguments)
+def announced(function, at):
+    calls = itertools.count(1)
 
-benchmark._run = announced
+    def call(*arguments):
+        if next(calls) == at:
+            print("started", file=sys.stderr, flush=True)
+        return function(*arguments)
+
+    return call
+
+benchmark._run = announced(benchmark._run, 1)
+Generation._take = announced(Generation._take, 9)
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_an_interrupt_is_code_130(bundle: Path) -> None:
-    endless = ["bench", str(bundle), *ENGINE, "-p", "200", "-n", "200", "--repeat", "1000"]
-    command = [sys.executable, "-c", INTERRUPTIBLE, *endless]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"started\n"
+def interrupted(*arguments: object) -> tuple[int, str, str]:
+    """Code, output and messages of a command that is interrupted once it is under way."""
+    command = [sys.executable, "-c", INTERRUPTIBLE, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        assert child.stderr.readline() == "started\n"
         child.send_signal(signal.SIGINT)
-        _, err = child.communicate()
-    assert (child.returncode, err.strip()) == (130, b"edgeslm: interrupted")
+        out, err = child.communicate()
+    return child.returncode, out, err.lstrip()
+
+
+def test_an_interrupt_is_code_130(bundle: Path) -> None:
+    endless = ("bench", bundle, *ENGINE, "-p", 200, "-n", 200, "--repeat", 1000)
+    assert interrupted(*endless) == (130, "", "edgeslm: interrupted\n")
+
+
+def test_an_interrupted_run_keeps_what_came(bundle: Path) -> None:
+    endless = ("run", bundle, PROMPT, *ENGINE, "--temp", 5, "--logit-bias", "2=-1000", "--max-new-tokens", 480)
+    code, out, err = interrupted(*endless)
+    assert (code, err) == (130, "edgeslm: interrupted\n") and len(out) > 5
+    code, out, err = interrupted(*endless, "--json")
+    assert (code, err) == (130, "edgeslm: interrupted\n")
+    found = json.loads(out)
+    assert found["finish_reason"] == "cancelled" and 8 <= len(found["tokens"]) < 480 and len(found["text"]) > 5
 
 
 BENCH_KEYS = {
@@ -222,7 +275,6 @@ def no_answer(folder: Path) -> None:
 def list_anew(folder: Path, name: str) -> None:
     """Make the manifest say what the file is now, or that it is not there."""
     import hashlib
-    import json
 
     manifest = json.loads((folder / "edgeslm.json").read_text("utf-8"))
     del manifest["files"][name]
@@ -257,11 +309,11 @@ def test_a_conversion_that_differs_too_much_says_so(
 
 def test_warnings_go_to_stderr(edgeslm: Edgeslm, bundle: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(bundle, tmp_path / "b")
-    (changed / "generation_config.json").write_text('{"eos_token_id": 2, "repetition_penalty": 1.3}')
+    (changed / "generation_config.json").write_text('{"eos_token_id": 2, "no_repeat_ngram_size": 9}')
     list_anew(changed, "generation_config.json")
     done = edgeslm("run", changed, PROMPT, *ENGINE, "--json")
     assert done.json["text"] == ANSWER
-    assert done.err == "edgeslm: generation_config.json: repetition_penalty 1.3 is not applied\n"
+    assert done.err == "edgeslm: generation_config.json: no_repeat_ngram_size 9 is not applied\n"
 
 
 def test_demo(edgeslm: Edgeslm, tmp_path: Path) -> None:

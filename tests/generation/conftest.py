@@ -35,6 +35,8 @@ class ScriptedSession:
         checked = check_ids(ids, self.engine.spec, self.length)
         if self.closed or self.engine.closed:
             raise EngineError("closed")
+        if self.engine.failure:
+            raise self.engine.failure
         self.length += len(checked)
         self.engine.forwarded.append([int(i) for i in checked])
         wanted = checked if rows == "all" else [self.engine.script.pop(0)]
@@ -57,6 +59,7 @@ class ScriptedEngine:
     isa: str = ""
     threads: int = 1
     closed: bool = False
+    failure: type[BaseException] | None = None  # that the next pass ends with
     sessions: list[ScriptedSession] = field(default_factory=list)
     forwarded: list[list[int]] = field(default_factory=list)
 

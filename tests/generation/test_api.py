@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +95,55 @@ def test_closing_a_stream_frees_its_session(make_engine: MakeEngine, make_tokeni
     assert engine.sessions[0].closed
     Model(engine, make_tokenizer("byte_level")).stream("b").close()  # never begun: nothing to free
     assert len(engine.sessions) == 1
+
+
+def test_cancel_ends_what_is_under_way(make_engine: MakeEngine, make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer("byte_level")
+    model = Model(make_engine([*tokenizer.encode("xyzxyz"), *[5] * 300]), tokenizer)
+    model.cancel()  # nothing is: nothing happens
+    seen = []
+    with model.stream("b", max_tokens=50) as stream:
+        for piece in stream:
+            seen.append(piece)
+            if piece == "z":
+                model.cancel()
+    assert seen == ["x", "y", "z"]
+    assert (stream.result().text, stream.result().finish_reason) == ("xyz", "cancelled")
+    assert model.generate("b", max_tokens=2).finish_reason == "length"  # those that come later are not
+
+
+def test_cancel_from_another_thread_ends_generate(make_engine: MakeEngine, make_tokenizer: MakeTokenizer) -> None:
+    engine = make_engine([5] * 50_000, context_length=60_000)
+    model = Model(engine, make_tokenizer("byte_level"))
+
+    def cancel_once_it_runs() -> None:
+        while len(engine.forwarded) < 3:
+            time.sleep(0.001)
+        model.cancel()
+
+    other = threading.Thread(target=cancel_once_it_runs)
+    other.start()
+    result = model.generate("b", max_tokens=50_000)
+    other.join()
+    assert result.finish_reason == "cancelled" and 2 <= len(result.tokens) < 50_000
+    assert result.text and engine.sessions[0].closed
+
+
+def test_an_interrupted_stream_keeps_what_came(make_engine: MakeEngine, make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer("byte_level")
+    engine = make_engine(tokenizer.encode("xyz"))
+    stream = Model(engine, tokenizer).stream("b")
+    with pytest.raises(KeyboardInterrupt):
+        for piece in stream:
+            if piece == "y":
+                raise KeyboardInterrupt
+    assert stream.result().text == "xy" and stream.result().finish_reason == "cancelled"
+    assert engine.sessions[0].closed
+
+
+def test_unknown_options_are_named(make_engine: MakeEngine) -> None:
+    with pytest.raises(ArgumentError, match="unknown option 'top_n'"):
+        Model(make_engine()).generate([2], top_n=3)  # type: ignore[call-arg]
 
 
 def test_logits_of_every_position(make_engine: MakeEngine) -> None:
