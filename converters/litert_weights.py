@@ -126,7 +126,8 @@ def _search_scales(w: F32Array) -> F32Array:
     tops = np.where(-low > high, np.float32(8), np.float32(7))
     peaks = np.maximum(-low, high)
     inverse = np.divide(tops, peaks, out=np.zeros_like(peaks), where=peaks > np.float32(1e-36))
-    best, scales = np.zeros_like(peaks), np.ones_like(peaks)
+    best = np.zeros_like(peaks)
+    scales: F32Array = np.ones_like(peaks)
     q = np.empty_like(w)
     for c in range(-STEPS, STEPS + 1):
         np.multiply(w, (inverse * np.float32(1 + 0.025 * c))[:, None], out=q)

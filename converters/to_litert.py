@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,19 +15,20 @@ from edgeslm.converters.data_file import each_block, write_at
 from edgeslm.converters.graph_constants import graph_constants
 from edgeslm.converters.litert_builder import LitertBuilder
 from edgeslm.converters.litert_weights import DTYPES, Storage, encode, exceptions, storages
+from edgeslm.converters.litertlm import chat_template, llm_metadata, start_token, write_litertlm
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging
 from edgeslm.converters.tflite_graph import SCALES, Model
 from edgeslm.decoder import build
 from edgeslm.errors import ArgumentError, CheckpointError
+from edgeslm.generation.options import read_defaults
 from edgeslm.manifest import TargetEntry
 from edgeslm.spec import DecoderSpec, tensor_shapes
+from edgeslm.tokenizer import TOKENIZER_JSON, Tokenizer
 from edgeslm.weights import WeightSource
 
 if TYPE_CHECKING:
     from edgeslm.converters.checkpoint import Checkpoint
-
-log = logging.getLogger("edgeslm.convert")
 
 SUFFIXES = {"model": ".tflite", "litertlm": ".litertlm"}
 PREFILL_SIZES = (8, 32, 128, 512)  # tokens per call
@@ -66,10 +67,25 @@ def write_target(
     files = {"model": stem + SUFFIXES["model"]}
     write_tflite(staging.path(files["model"]), spec, options, checkpoint.weights, partial(progress, "litert"))
     staging.add(files["model"])
-    return TargetEntry(files, settings(spec, options))
+    values = settings(spec, options)
+    if (checkpoint.folder / TOKENIZER_JSON).is_file():
+        files["litertlm"] = stem + SUFFIXES["litertlm"]
+        _write_bundle(staging.path(files["litertlm"]), staging.path(files["model"]), checkpoint)
+        staging.add(files["litertlm"])
+    else:
+        values["notes"] = ["no .litertlm file: LiteRT-LM needs a tokenizer, and the checkpoint has no tokenizer.json"]
+    return TargetEntry(files, values)
 
 
-def settings(spec: DecoderSpec, options: Options) -> dict[str, object]:
+def _write_bundle(path: Path, tflite: Path, checkpoint: Checkpoint) -> None:
+    tokenizer = Tokenizer.from_folder(checkpoint.folder)
+    defaults = read_defaults(json.dumps(checkpoint.generation_config).encode(), tokenizer.eos_id)
+    start = start_token(checkpoint.folder / TOKENIZER_JSON)
+    metadata = llm_metadata(checkpoint.spec.context_length, defaults, start, chat_template(checkpoint.folder))
+    write_litertlm(path, tflite, checkpoint.folder / TOKENIZER_JSON, metadata)
+
+
+def settings(spec: DecoderSpec, options: Options) -> dict[str, Any]:
     """As the manifest records them."""
     chosen = storages(spec, options)
     quantized = {s.dtype for s in chosen.values()} - {"float32"}
