@@ -8,6 +8,7 @@ Everything static stands in pyproject.toml. Environment:
 import os
 import platform
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -15,6 +16,10 @@ from setuptools import Extension, setup
 
 LIMITED_API = "0x030b0000"  # one abi3 wheel for Python 3.11 and later
 MSVC = sys.platform == "win32"
+# What is built for, also when cross-building: "linux-aarch64", "macosx-11.0-arm64", "win-amd64", …
+TARGET = sysconfig.get_platform()
+MACHINE = platform.machine() if TARGET.endswith("universal2") else TARGET.rpartition("-")[2]
+ARM = MACHINE.lower() in {"aarch64", "arm64"}
 SANITIZE = bool(os.environ.get("EDGESLM_SANITIZE"))
 WERROR = bool(os.environ.get("EDGESLM_WERROR"))
 
@@ -22,7 +27,8 @@ if MSVC:
     BASE = ["/O2"]
     CFLAGS = [*BASE, "/std:c11", *(["/WX"] if WERROR else [])]
     LINK: list[str] = []
-    ISA_FLAGS = {"ref": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"]}
+    BASELINE: list[str] = []
+    ISA_FLAGS = {"avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"], "neon": [], "dotprod": [], "i8mm": []}
 else:
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
     # No contraction: `a * b + c` must round the same in every build, or runs would depend on the compiler.
@@ -31,21 +37,27 @@ else:
     LINK = ["-pthread", *(sanitizers if SANITIZE else [])]
     CFLAGS = [*BASE, "-std=c11", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
     CFLAGS += ["-Werror"] if WERROR else []
+    # The first 64-bit cores (Cortex-A53, A72) lack the atomic instructions; calls that choose them at run time cost
+    # more than they save.
+    BASELINE = ["-march=armv8-a", "-mno-outline-atomics"] if ARM and TARGET.startswith("linux") else []
     AVX2 = ["-mavx2", "-mfma", "-mf16c"]
     AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
-    ISA_FLAGS = {"ref": [], "avx2": AVX2, "avx512": AVX512}
+    DOTPROD = "-march=armv8.2-a+dotprod"
+    ISA_FLAGS = {"avx2": AVX2, "avx512": AVX512, "neon": [], "dotprod": [DOTPROD], "i8mm": [f"{DOTPROD}+i8mm"]}
 
-X86 = platform.machine().lower() in {"x86_64", "amd64"}
+# The instruction sets that native/<folder> holds for this machine.
+FOLDERS = {"x86": ["avx2", "avx512"], "arm": ["neon", "dotprod", "i8mm"]}
+FOLDER = "arm" if ARM else "x86" if MACHINE.lower() in {"x86_64", "amd64"} else None
 HEADERS = [str(p) for p in sorted(Path("native").rglob("*.h"))] + ["native/kernels.def"]
 
 
-def c_library(name: str, isa: str, sources: list[str]) -> tuple[str, dict[str, list[str]]]:
+def c_library(name: str, sources: list[str], flags: list[str]) -> tuple[str, dict[str, list[str]]]:
     return name, {
         "sources": sources,
         "depends": HEADERS,
         "obj_deps": {"": HEADERS},
         "include_dirs": ["native"],
-        "cflags": CFLAGS + ISA_FLAGS[isa],
+        "cflags": CFLAGS + BASELINE + flags,
     }
 
 
@@ -54,9 +66,9 @@ def sources(folder: str, pattern: str = "*.c") -> list[str]:
 
 
 # The linker resolves from left to right: the core calls kernels through the table, so kernels come after it.
-LIBRARIES = [c_library("slm_core", "ref", sources(".")), c_library("slm_ref", "ref", sources("ref"))]
-if X86:
-    LIBRARIES += [c_library(f"slm_{isa}", isa, sources("x86", f"*_{isa}.c")) for isa in ("avx2", "avx512")]
+LIBRARIES = [c_library("slm_core", sources("."), []), c_library("slm_ref", sources("ref"), [])]
+if FOLDER:
+    LIBRARIES += [c_library(f"slm_{isa}", sources(FOLDER, f"*_{isa}.c"), ISA_FLAGS[isa]) for isa in FOLDERS[FOLDER]]
 
 
 def extension(module: str, path: str) -> Extension:
@@ -66,7 +78,7 @@ def extension(module: str, path: str) -> Extension:
         include_dirs=["native"],
         depends=HEADERS,
         define_macros=[("Py_LIMITED_API", LIMITED_API), ("CYTHON_LIMITED_API", LIMITED_API)],
-        extra_compile_args=BASE,
+        extra_compile_args=BASE + BASELINE,
         extra_link_args=LINK,
         libraries=[] if MSVC else ["m"],
         py_limited_api=True,

@@ -13,6 +13,12 @@
 #define SLM_X86 0
 #endif
 
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define SLM_ARM 1
+#else
+#define SLM_ARM 0
+#endif
+
 enum slm_isa_status {
     SLM_ISA_USABLE,
     SLM_ISA_UNKNOWN,   /* no instruction set of that name */
@@ -29,7 +35,7 @@ typedef struct slm_kernel_row {
 /* The rows of this build, in order; *count receives how many. */
 const slm_kernel_row *slm_kernel_rows(int *count);
 
-/* "ref", "avx2", …; NULL outside 0..SLM_ISA_COUNT-1. */
+/* "ref", "avx2", "neon", …; NULL outside 0..SLM_ISA_COUNT-1. */
 const char *slm_isa_name(int isa);
 
 /* The set of that name into *isa (untouched where unknown), and whether it can be used here. */

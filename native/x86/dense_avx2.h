@@ -1,4 +1,4 @@
-/* dense.h for AVX2: tiles of 4 outputs by 3 tokens fill the 16 registers. */
+/* template/dense.h for AVX2: tiles of 4 outputs by 3 tokens fill the 16 registers. */
 #include "float_avx2.h"
 
 #define VEC __m256
@@ -11,5 +11,5 @@
 #define LOAD_HALF(p) slm_load_half8(p)
 #define LOAD_HALF_PART(p, n) slm_load_half8_part(p, n)
 #define STORE(p, v) _mm256_store_ps(p, v)
-#define SUM4(a, b, c, d) slm_sum4(a, b, c, d)
-#include "dense.h"
+#define SUM4(out, a, b, c, d) _mm_storeu_ps(out, slm_sum4(a, b, c, d))
+#include "template/dense.h"

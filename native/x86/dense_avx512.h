@@ -1,4 +1,4 @@
-/* dense.h for AVX-512: tiles of 4 outputs by 6 tokens fill 31 of the 32 registers. */
+/* template/dense.h for AVX-512: tiles of 4 outputs by 6 tokens fill 31 of the 32 registers. */
 #include "float_avx2.h"
 
 #ifndef __AVX512DQ__
@@ -27,5 +27,5 @@ static inline __m256 slm_fold16(__m512 v) { return _mm256_add_ps(_mm512_castps51
 #define LOAD_HALF(p) slm_load_half16(p)
 #define LOAD_HALF_PART(p, n) slm_load_half16_part(p, n)
 #define STORE(p, v) _mm512_store_ps(p, v)
-#define SUM4(a, b, c, d) slm_sum4(slm_fold16(a), slm_fold16(b), slm_fold16(c), slm_fold16(d))
-#include "dense.h"
+#define SUM4(out, a, b, c, d) _mm_storeu_ps(out, slm_sum4(slm_fold16(a), slm_fold16(b), slm_fold16(c), slm_fold16(d)))
+#include "template/dense.h"

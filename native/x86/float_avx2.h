@@ -1,4 +1,4 @@
-/* Vectors of 8 floats, as dense.h and the embeds use them. AVX2, FMA, F16C. */
+/* Vectors of 8 floats, as template/dense.h and the embeds use them. AVX2, FMA, F16C. */
 #ifndef SLM_X86_FLOAT_AVX2_H
 #define SLM_X86_FLOAT_AVX2_H
 

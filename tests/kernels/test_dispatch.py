@@ -15,7 +15,8 @@ from edgeslm.errors import ArgumentError, EngineError
 ROWS = _native.kernel_rows()
 USABLE = list(dict.fromkeys(isa for _, _, isa, runnable in ROWS if runnable))
 
-# Float sums differ between instruction sets in the last bits, so bits tell which kernel ran.
+# Float sums differ between instruction sets in the last bits, so bits tell which kernel ran, where a set has its own.
+OWN_SUMS = [isa for op, format, isa, runnable in ROWS if runnable and (op, format) == ("linear", "f32")]
 PROBE = """
 import numpy as np
 from edgeslm import _native
@@ -42,7 +43,7 @@ def test_forced_set_really_runs(isa: str) -> None:
 
 
 def test_float_sums_tell_the_sets_apart() -> None:
-    assert len({probe(None, isa).stdout.split()[1] for isa in USABLE}) == len(USABLE)
+    assert len({probe(None, isa).stdout.split()[1] for isa in OWN_SUMS}) == len(OWN_SUMS) > 1
 
 
 @pytest.mark.parametrize("forced", [None, ""])
@@ -61,7 +62,7 @@ def test_ref_fills_every_slot_and_sets_rise() -> None:
     assert {(op, format) for op, format, _, _ in ROWS} == slots
     assert {("linear", f) for f in ("f32", "f16", "q8", "q4")} <= slots
     order = list(dict.fromkeys(isa for _, _, isa, _ in ROWS))
-    assert order == sorted(order, key=["ref", "avx2", "avx512"].index)
+    assert order == ["ref", *(["avx2", "avx512"] if "avx2" in order else ["neon", "dotprod", "i8mm"])]
     assert len(set(ROWS)) == len(ROWS)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 NATIVE = Path(__file__).parents[2] / "native"
-SOURCES = sorted(p for p in NATIVE.rglob("*.c"))
+OTHER_FOLDER = "x86" if os.uname().machine in {"aarch64", "arm64"} else "arm"
+SOURCES = sorted(p for p in NATIVE.rglob("*.c") if p.parent.name != OTHER_FOLDER)
 HEADERS = sorted(NATIVE.glob("*.h"))  # those below belong to one instruction set, or are templates
 INTERNAL = {"run.h", "pass.h"}  # of the runner alone, with C11's atomics
 ROW = re.compile(r"^K\((\w+), *(\w+), *(\w+)\)", re.MULTILINE)
@@ -19,6 +20,8 @@ ISA_FLAGS = {
     "ref": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mfma", "-mf16c"],
+    "dotprod": ["-march=armv8.2-a+dotprod"],
+    "i8mm": ["-march=armv8.2-a+dotprod+i8mm"],
 }
 
 

@@ -6,11 +6,9 @@
  *     LOAD(p), LOAD_PART(p, n)    LANES values;  the first n, the rest 0
  *     LOAD_HALF(p), LOAD_HALF_PART(p, n)   the same from half precision
  *     STORE(p, v)                 to an aligned place
- *     SUM4(a, b, c, d)            __m128 of their sums
+ *     SUM4(out, a, b, c, d)       stores the 4 sums over their lanes
  *     TOKENS                      tokens of a tile: 3 or 6
  */
-#include <immintrin.h>
-
 #include "rows.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -83,7 +81,7 @@ INLINE void dense_tile(const dense_call *c, const void *const *w, int half, int6
     for (int64_t t = 0; t < tokens; t++) {
         float out[SLM_LINEAR_STEP];
         for (int64_t q = 0; q < quads; q++)
-            _mm_storeu_ps(out + q * QUAD, SUM4(sums[q][t][0], sums[q][t][1], sums[q][t][2], sums[q][t][3]));
+            SUM4(out + q * QUAD, sums[q][t][0], sums[q][t][1], sums[q][t][2], sums[q][t][3]);
         slm_store_outputs(out, count, c->y + (i + t) * c->y_stride + j, c->bias ? c->bias + j : NULL, c->accumulate);
     }
 }
