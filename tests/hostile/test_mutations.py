@@ -10,28 +10,23 @@ import hashlib
 import json
 import os
 import random
-import resource
 import shutil
-import signal
-import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from children import RAN, REFUSED, in_child
 
 import edgeslm
 from edgeslm.bundle import Bundle
 from edgeslm.converters.reference_answer import parse_answer
-from edgeslm.errors import EdgeslmError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
 COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "2000"))
-SANITIZED = bool(os.environ.get("EDGESLM_SANITIZED"))
-CPU_SECONDS = 20 if SANITIZED else 3  # the promise is one second; the rest is for slow machines
-RAN, REFUSED, FAILED = 0, 17, 18
 
 NUMBERS = [
     0,
@@ -282,27 +277,6 @@ def use(folder: Path) -> None:
         model.generate("Hello there", max_new_tokens=3)
 
 
-def in_child(folder: Path, log: Path) -> int:
-    """Exit status of a forked child that uses the bundle; negative for a signal."""
-    pid = os.fork()
-    if pid == 0:
-        status = FAILED
-        try:
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-            if not SANITIZED:
-                resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-            signal.alarm(120)  # a hang uses no processor time
-            use(folder)
-            status = RAN
-        except EdgeslmError:
-            status = REFUSED
-        except BaseException:
-            log.write_text(traceback.format_exc())
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 @pytest.mark.parametrize("batch", range(8))
 def test_mutated_bundles_are_refused_or_run(tiny_bundle: Path, tmp_path: Path, batch: int) -> None:
     outcomes: Counter[tuple[str, int]] = Counter()
@@ -316,7 +290,7 @@ def test_mutated_bundles_are_refused_or_run(tiny_bundle: Path, tmp_path: Path, b
         replace_file(manifest, manifest.read_bytes())
         mutate(folder, rng)
         log = tmp_path / "log"
-        status = in_child(folder, log)
+        status = in_child(partial(use, folder), log)
         detail = log.read_text() if log.exists() else f"exit status {status} (negative: a signal)"
         assert status in (RAN, REFUSED), f"{mutate.__name__}, seed {seed}: {detail}"
         outcomes[mutate.__name__, status] += 1
@@ -328,4 +302,4 @@ def test_mutated_bundles_are_refused_or_run(tiny_bundle: Path, tmp_path: Path, b
 
 def test_the_untouched_bundle_runs(tiny_bundle: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    assert in_child(tiny_bundle, log) == RAN, log.read_text() if log.exists() else "signal"
+    assert in_child(partial(use, tiny_bundle), log) == RAN, log.read_text() if log.exists() else "signal"
