@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ModelFormatError,
         RewindError,
+        TemplateError,
         UnsupportedModelError,
     )
     from edgeslm.generation.loop import Generation
@@ -47,6 +48,7 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "RewindError",
+    "TemplateError",
     "Timings",
     "TokenLogprob",
     "Tokenizer",

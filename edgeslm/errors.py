@@ -3,7 +3,8 @@
 EdgeslmError
 ├── ModelFormatError        a file is damaged, hostile, or of a format this version cannot read
 │   ├── BundleError         … in a bundle (edgeslm.json and the files it names)
-│   └── CheckpointError     … in a Hugging Face checkpoint
+│   ├── CheckpointError     … in a Hugging Face checkpoint
+│   └── TemplateError       … in a chat template, or there is none
 ├── UnsupportedModelError   a sound checkpoint that edgeslm cannot represent (family, rope kind, unknown key)
 ├── EngineError             an engine could not be opened or failed while running
 ├── MissingExtraError       an optional dependency is needed; names the extra to install
@@ -29,6 +30,10 @@ class BundleError(ModelFormatError):
 
 class CheckpointError(ModelFormatError):
     """A Hugging Face checkpoint cannot be read."""
+
+
+class TemplateError(ModelFormatError):
+    """A chat template is absent, fails, or wants more work or text than a conversation needs."""
 
 
 class UnsupportedModelError(EdgeslmError):
