@@ -31,6 +31,9 @@ from edgeslm.converters.reference_answer import (
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import ENGINES, engines_for, open_engine
 from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.manifest import TargetEntry
+from edgeslm.tflite.container import check_litertlm
+from edgeslm.tokenizer import TOKENIZER_JSON
 from edgeslm.weights import F32Array
 
 log = logging.getLogger("edgeslm.verify")
@@ -42,6 +45,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "int8": {"kl": 0.01, "top1_agreement": 0.97},
     "int4": {"kl": 0.2, "top1_agreement": 0.75},
 }
+LITERTLM = "litertlm"  # the role of the file that LiteRT-LM opens
 _AT_LEAST = {"top1_agreement"}
 CHUNK = 64  # rows per forward pass: bounds the logits held at once
 
@@ -116,6 +120,8 @@ def verify(
         limits = LIMITS.get(str(entry.settings.get("quantize")))
         if limits is None:
             raise BundleError(f"{bundle.folder}: target {target!r} has no quantize level among {sorted(LIMITS)}")
+        if LITERTLM in entry.files:
+            _check_litertlm(bundle, entry)
         report[target] = []
         for name in names[:1] if best_only else names:
             log.info("verifying %s with %s", target, name)
@@ -170,6 +176,12 @@ def divergence(answer: ReferenceAnswer, i: int, row: F32Array) -> float:
     if rest_p > 1e-7:  # below that it is the rounding of a sum of ones
         kl += rest_p * (np.log(rest_p) - np.log(max(rest_q, 1e-30)))
     return max(kl, 0.0)
+
+
+def _check_litertlm(bundle: Bundle, entry: TargetEntry) -> None:
+    """The file that LiteRT-LM opens holds the model that is measured here, and the bundle's tokenizer."""
+    name, model = entry.files[LITERTLM], bundle.map(entry.files["model"])
+    check_litertlm(bundle.map(name), name, bundle.spec, model, bundle.read(TOKENIZER_JSON))
 
 
 def _serving(engine: str, target: str) -> list[str]:
