@@ -129,24 +129,29 @@ cdef int64_t take_likeliest(
     return drop_below(found, count, heap[0])
 
 
+cdef inline float exponent(float x, float peak, float sharpness) noexcept nogil:
+    """Of a logit's weight."""
+    cdef float exact = (x - peak) * sharpness
+    return exact if exact > <float>-88 else <float>-88
+
+
 cdef inline float exponential(float x) noexcept nogil:
-    """e**x for x <= 0, within 2e-7 of it; 0 below -87. The polynomial is expf's of Cephes (Moshier, netlib.org)."""
-    cdef float bounded = x if x > -87 else <float>-87
-    cdef float shifted = bounded * <float>1.44269504 + <float>12582912  # 1.5 * 2**23: the sum is rounded to an integer
+    """e**x for x in -88 .. 0, within 2e-7 of it; 0 below -87.7. The polynomial is expf's of Cephes (Moshier, netlib.org)."""
+    cdef float shifted = x * <float>1.44269504 + <float>12582912  # 1.5 * 2**23: the sum is rounded to an integer
     cdef float n = shifted - <float>12582912
-    cdef float r = bounded - n * <float>0.693359375 + n * <float>2.12194440e-4  # ln 2 in two parts
+    cdef float r = x - n * <float>0.693359375 + n * <float>2.12194440e-4  # ln 2 in two parts
     cdef float y = <float>1.9875691500e-4 * r + <float>1.3981999507e-3
     y = y * r + <float>8.3334519073e-3
     y = y * r + <float>4.1665795894e-2
     y = y * r + <float>1.6666665459e-1
     y = y * r + <float>5.0000001201e-1
-    y = y * r * r + r + 1
+    y = y * r * r + r + <float>1
     cdef uint32_t bits
     memcpy(&bits, &shifted, 4)
-    bits = (bits + 127) << 23  # of 2**n
+    bits = (bits + 127) << 23  # of 2**n, and of 0 for the least n, -127
     cdef float power
     memcpy(&power, &bits, 4)
-    return y * power if x >= -87 else <float>0
+    return y * power
 
 
 cdef double weigh(const float *x, int64_t n, float peak, float sharpness, float *weights) noexcept nogil:
@@ -160,8 +165,10 @@ cdef double weigh(const float *x, int64_t n, float peak, float sharpness, float 
         for i in range(count, BLOCK):
             values[i] = -INFINITY
         memcpy(values, x + block * BLOCK, count * sizeof(float))
+        for i in range(BLOCK):  # two loops, for compilers would split one of both by the bound, and not vectorise it
+            values[i] = exponent(values[i], peak, sharpness)
         for i in range(BLOCK):
-            values[i] = exponential((values[i] - peak) * sharpness)
+            values[i] = exponential(values[i])
         for j in range(LANES):
             lanes[j] = 0
         for i in range(BLOCK // LANES):
@@ -178,7 +185,7 @@ cdef double weigh_candidates(Candidate *found, int64_t count, float peak, float 
     cdef int64_t i
     cdef double total = 0
     for i in range(count):
-        found[i].weight = exponential((found[i].weight - peak) * sharpness)
+        found[i].weight = exponential(exponent(found[i].weight, peak, sharpness))
         total += found[i].weight
     return total
 

@@ -18,8 +18,8 @@ include "_rows.pxi"
 
 
 cdef enum:
-    NOT_A_NUMBER = -1
-    INFINITE = -2
+    NOT_A_NUMBER = -2
+    INFINITE = -3
 
 
 cdef inline double uniform(uint64_t *state) noexcept nogil:
@@ -74,7 +74,8 @@ cdef class Sampler:
     cdef float *scores  # (vocab_size,) changed logits, or weights
     cdef float *maxima  # of the blocks of a row
     cdef float *heap  # (vocab_size,) scratch
-    cdef Candidate *candidates  # (vocab_size,)
+    cdef Candidate *candidates  # (vocab_size + 1,) room for one that is not taken
+    cdef Candidate *kept  # the part of them to draw from
     cdef Candidate *biases  # (bias_count,)
     cdef int32_t *suppressed  # (suppressed_count,)
     cdef int32_t *seen  # (seen_count,) of (vocab_size,) distinct ids of prompt and completion
@@ -128,19 +129,20 @@ cdef class Sampler:
             ArgumentError: another number of logits.
             EngineError: a logit is NaN or +inf, or all are -inf.
         """
-        cdef const float *row = self._row(logits)
-        cdef int64_t token
+        cdef int64_t token, count = self._checked_keep(logits)
         with nogil:
-            token = self._choose(self._changed(row))
-            if token >= 0:
-                self._see(token)
-                self.drawn[token] += 1
-        if token < 0:
-            what = "NaN" if token == NOT_A_NUMBER else "infinite values"
-            raise EngineError(
-                f"the model's logits hold {what}: the computation broke down; check the bundle with edgeslm verify"
-            )
+            token = draw(self.kept, count, &self.state)
+            self._see(token)
+            self.drawn[token] += 1
         return token
+
+    def probabilities(self, const float[::1] logits not None):
+        """What :meth:`sample` would draw from: probabilities by id, of the tokens that are left; errors as there."""
+        cdef int64_t i, count = self._checked_keep(logits)
+        cdef double total = 0
+        for i in range(count):
+            total += self.kept[i].weight
+        return {self.kept[i].token: self.kept[i].weight / total for i in range(count)}
 
     def logprobs(self, const float[::1] logits not None, int64_t token, int64_t top):
         """Of the logits as they are: log probability of ``token``, and the ``top`` likeliest ids with theirs, in falling order."""
@@ -208,12 +210,15 @@ cdef class Sampler:
             return logits
         cdef float *scores = self.scores
         cdef int64_t i
+        cdef int32_t token
         memcpy(scores, logits, self.vocab_size * sizeof(float))
         for i in range(self.bias_count):
-            scores[self.biases[i].token] = changed(logits[self.biases[i].token], <double>logits[self.biases[i].token] + self.biases[i].weight)
+            token = self.biases[i].token
+            scores[token] = changed(scores[token], <double>scores[token] + self.biases[i].weight)
         if penalised:
             for i in range(self.seen_count):
-                scores[self.seen[i]] = self._penalised(scores[self.seen[i]], self.drawn[self.seen[i]])
+                token = self.seen[i]
+                scores[token] = self._penalised(scores[token], self.drawn[token])
         for i in range(self.suppressed_count):
             scores[self.suppressed[i]] = -INFINITY
         return scores
@@ -224,30 +229,50 @@ cdef class Sampler:
             value -= self.frequency * times + self.presence
         return changed(score, value)
 
-    cdef int64_t _choose(self, const float *scores) noexcept nogil:
-        cdef int64_t n = self.vocab_size, count
-        cdef double total
-        cdef float least = FLT_MIN  # no weight but 0 is below
+    cdef int64_t _checked_keep(self, const float[::1] logits) except -1:
+        cdef const float *row = self._row(logits)
+        cdef int64_t count
+        with nogil:
+            count = self._keep(self._changed(row))
+        if count < 0:
+            what = "NaN" if count == NOT_A_NUMBER else "infinite values"
+            raise EngineError(
+                f"the model's logits hold {what}: the computation broke down; check the bundle with edgeslm verify"
+            )
+        return count
+
+    cdef int64_t _keep(self, const float *scores) noexcept nogil:
+        """Let ``kept`` be the tokens to draw from, with their weights; return how many, or an error code."""
+        cdef int64_t n = self.vocab_size, count, best
+        self.kept = self.candidates
         if find_maxima(scores, n, self.maxima):
             return NOT_A_NUMBER
-        cdef int64_t best = first_largest(scores, n, self.maxima)
-        cdef float peak = scores[best]
-        if isinf(peak):
+        best = first_largest(scores, n, self.maxima)
+        if isinf(scores[best]):
             return INFINITE
         if self.greedy:
-            return best
-        if self.top_k:
-            count = take_likeliest(scores, n, self.maxima, self.top_k, self.heap, self.candidates)
-            total = weigh_candidates(self.candidates, count, peak, self.sharpness)
-        else:
-            total = weigh(scores, n, peak, self.sharpness, self.scores)
-            # All tokens of less than the n-th part of what top-p leaves out are left out: together they are not enough.
-            least = max(least, <float>(0.999 * (1 - self.top_p) * total / n))
-            find_maxima(self.scores, n, self.maxima)
-            count = take_from(self.scores, n, self.maxima, max(least, self.min_p), self.candidates)
-        count = drop_below(self.candidates, count, max(least, self.min_p))
-        cdef Candidate *kept = self.candidates
+            self.kept[0].token, self.kept[0].weight = <int32_t>best, 1
+            return 1
+        cdef double total = 0
+        count = self._take(scores, scores[best], &total)
         if self.top_p < 1:
-            best = take_mass(kept, count, self.top_p * total)
-            kept, count = kept + (count - best), best
-        return draw(kept, count, &self.state)
+            best = take_mass(self.kept, count, self.top_p * total)
+            self.kept, count = self.kept + (count - best), best
+        return count
+
+    cdef int64_t _take(self, const float *scores, float peak, double *total) noexcept nogil:
+        """Collect what top-k and min-p leave, as weights; ``total`` is the weight that top-p is a part of."""
+        cdef int64_t n = self.vocab_size, count
+        cdef float least = max(self.min_p, FLT_MIN)  # no weight but 0 is below
+        if self.top_k:
+            count = take_likeliest(scores, n, self.maxima, self.top_k, self.heap, self.kept)
+        elif self.min_p > 0 and self.top_p == 1:
+            count = take_from(scores, n, self.maxima, <float>(peak + (log(self.min_p) - 0.001) / self.sharpness), self.kept)
+        else:
+            total[0] = weigh(scores, n, peak, self.sharpness, self.scores)
+            # Tokens of less than the n-th part of what top-p leaves out are left out: together they are not enough.
+            least = max(least, <float>(0.999 * (1 - self.top_p) * total[0] / n))
+            find_maxima(self.scores, n, self.maxima)
+            return take_from(self.scores, n, self.maxima, least, self.kept)
+        total[0] = weigh_candidates(self.kept, count, peak, self.sharpness)
+        return drop_below(self.kept, count, least)
