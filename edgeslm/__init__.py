@@ -14,9 +14,11 @@ if not (Path(__file__).parent / "converters").is_dir():
 
 if TYPE_CHECKING:
     from edgeslm.api import EngineInfo, Model, load
+    from edgeslm.engines.session import Session
     from edgeslm.errors import (
         ArgumentError,
         BundleError,
+        CancelledError,
         CheckpointError,
         ContextLengthError,
         EdgeslmError,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         MissingExtraError,
         ModelFormatError,
         RewindError,
+        SessionFileError,
         TemplateError,
         UnsupportedModelError,
     )
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentError",
     "BundleError",
+    "CancelledError",
     "CheckpointError",
     "ChosenLogprob",
     "ContextLengthError",
@@ -48,6 +52,8 @@ __all__ = [
     "Model",
     "ModelFormatError",
     "RewindError",
+    "Session",
+    "SessionFileError",
     "TemplateError",
     "Timings",
     "TokenLogprob",
@@ -68,6 +74,7 @@ _HOMES = {
     "GenerationResult": "generation.result",
     "Model": "api",
     "load": "api",
+    "Session": "engines.session",
     "Timings": "generation.result",
     "TokenLogprob": "generation.result",
     "Tokenizer": "tokenizer",

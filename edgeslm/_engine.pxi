@@ -2,7 +2,7 @@
 #
 # Here Python's numbers become C's; whether they make a sound program is for slm_program_check to say.
 
-from edgeslm.errors import ContextLengthError, ModelFormatError, RewindError
+from edgeslm.errors import CancelledError, ContextLengthError, ModelFormatError, RewindError
 
 cdef extern from "pool.h" nogil:
     enum: SLM_MAX_THREADS
@@ -56,10 +56,17 @@ cdef extern from "engine.h" nogil:
     slm_status slm_session_open(slm_model *, slm_session **)
     void slm_session_close(slm_session *)
     void slm_session_free(slm_session *)
-    slm_status slm_session_run(slm_session *, const int32_t *ids, int64_t n, int all_rows, float *logits)
-    void slm_session_cancel(slm_session *)
+    slm_status slm_session_fork(slm_session *, slm_session **)
+    slm_status slm_session_run(slm_session *, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits)
+    void slm_session_cancel(slm_session *, int on)
     slm_status slm_session_truncate(slm_session *, int64_t length)
-    slm_status slm_session_length(slm_session *, int64_t *length)
+    ctypedef struct slm_session_info:
+        int64_t length, high, rewindable_to
+    slm_status slm_session_state(slm_session *, slm_session_info *)
+    slm_status slm_session_rows(slm_session *, int64_t layer, int64_t length, int64_t high, int64_t *rows)
+    slm_status slm_session_read(slm_session *, int64_t layer, float *keys, float *values)
+    slm_status slm_session_restore(slm_session *, int64_t length, int64_t high)
+    slm_status slm_session_write(slm_session *, int64_t layer, const float *keys, const float *values)
 
 cdef dict _KINDS = {
     "embed": SLM_EMBED, "norm": SLM_NORM, "linear": SLM_LINEAR, "kv_store": SLM_KV_STORE, "attend": SLM_ATTEND,
@@ -75,7 +82,7 @@ cdef dict _PROBLEMS = {
     SLM_BAD_ID: (ArgumentError, "a token id is outside the vocabulary"),
     SLM_FULL: (ContextLengthError, "the tokens do not fit the context"),
     SLM_FORGOTTEN: (RewindError, "a sliding window no longer holds the tokens needed: truncate to 0 and run the prompt again"),
-    SLM_CANCELLED: (EngineError, "cancelled"),
+    SLM_CANCELLED: (CancelledError, "cancelled"),
     SLM_CLOSED: (EngineError, "this session, or the model it belongs to, has been closed: open a new one"),
     SLM_FORKED: (EngineError, "the model was opened before this process was forked: open it again in the child"),
 }
@@ -164,6 +171,7 @@ cdef class Model:
     cdef slm_model *_model
     cdef object _kept  # arrays whose memory the program points to
     cdef readonly int64_t vocab
+    cdef readonly list layers  # (n_kv_heads, head_dim) of each
 
     def __init__(self, program not None, int64_t vocab, int64_t context, list weights not None, list vectors not None,
                  list ropes not None, int threads):
@@ -190,6 +198,7 @@ cdef class Model:
         finally:
             slm_program_free(&p)
         self._kept, self.vocab = (weights, vectors, ropes), vocab
+        self.layers = [(a.n_kv_heads, a.head_dim) for a in program.layers]
 
     def __dealloc__(self):
         slm_model_free(self._model)
@@ -215,29 +224,52 @@ cdef class Session:
     def __dealloc__(self):
         slm_session_free(self._session)
 
+    def fork(self):
+        """A session that goes on from here by itself."""
+        cdef Session fork = Session.__new__(Session)
+        cdef slm_status status
+        with nogil:
+            status = slm_session_fork(self._session, &fork._session)
+        _raise(status)
+        fork.model = self.model
+        return fork
+
+    cdef slm_session_info _state(self) except *:
+        cdef slm_session_info info
+        cdef slm_status status
+        with nogil:
+            status = slm_session_state(self._session, &info)
+        _raise(status)
+        return info
+
     @property
     def length(self):
         """Tokens held."""
-        cdef int64_t length = 0
-        cdef slm_status status
-        with nogil:
-            status = slm_session_length(self._session, &length)
-        _raise(status)
-        return length
+        return self._state().length
 
-    def run(self, const int32_t[::1] ids not None, bint all_rows, float[:, ::1] logits not None):
-        """Append ids; write logits of all of them (n, vocab), or of the last (1, vocab)."""
+    @property
+    def high(self):
+        """Positions below it were written since the session was last empty."""
+        return self._state().high
+
+    @property
+    def rewindable_to(self):
+        """The smallest length above 0 that can be gone on from."""
+        return self._state().rewindable_to
+
+    def run(self, int64_t start, const int32_t[::1] ids not None, bint all_rows, float[:, ::1] logits not None):
+        """Append ids behind ``start`` tokens; write logits of all of them (n, vocab), or of the last (1, vocab)."""
         cdef int64_t n = ids.shape[0], rows = n if all_rows else 1
         cdef slm_status status
         _check(n > 0, "no token ids")
         _check(logits.shape[0] == rows and logits.shape[1] == self.model.vocab, f"logits must be ({rows}, {self.model.vocab})")
         with nogil:
-            status = slm_session_run(self._session, &ids[0], n, all_rows, &logits[0, 0])
+            status = slm_session_run(self._session, start, &ids[0], n, all_rows, &logits[0, 0])
         _raise(status)
 
-    def cancel(self):
-        """Make a run under way in another thread raise EngineError soon."""
-        slm_session_cancel(self._session)
+    def cancel(self, bint on):
+        """While on, runs raise CancelledError as soon as they can, one under way in another thread too."""
+        slm_session_cancel(self._session, on)
 
     def truncate(self, int64_t length):
         """Forget all but the first ``length`` tokens; the caller has checked that there are as many."""
@@ -245,6 +277,46 @@ cdef class Session:
         with nogil:
             status = slm_session_truncate(self._session, length)
         _raise(status)
+
+    def shape(self, int64_t layer, int64_t length, int64_t high):
+        """(n_kv_heads, rows, head_dim) that a layer keeps of ``length`` tokens where ``high`` were written, the last rows."""
+        cdef int64_t rows = 0
+        cdef slm_status status
+        with nogil:
+            status = slm_session_rows(self._session, layer, length, high, &rows)
+        _raise(status)
+        n_kv_heads, head_dim = self.model.layers[layer]
+        return n_kv_heads, rows, head_dim
+
+    def read(self, int64_t layer, float[:, :, ::1] keys not None, float[:, :, ::1] values not None):
+        """Copy these rows into arrays of this shape."""
+        cdef slm_status status
+        self._check_rows(layer, keys, values)
+        with nogil:
+            status = slm_session_read(self._session, layer, &keys[0, 0, 0], &values[0, 0, 0])
+        _raise(status)
+
+    def restore(self, int64_t length, int64_t high):
+        """Make an empty session one of ``length`` tokens that has written ``high``, whose rows are to be written next."""
+        cdef slm_status status
+        with nogil:
+            status = slm_session_restore(self._session, length, high)
+        _raise(status)
+
+    def write(self, int64_t layer, const float[:, :, ::1] keys not None, const float[:, :, ::1] values not None):
+        """Copy arrays of this shape into the rows of a layer."""
+        cdef slm_status status
+        self._check_rows(layer, keys, values)
+        with nogil:
+            status = slm_session_write(self._session, layer, &keys[0, 0, 0], &values[0, 0, 0])
+        _raise(status)
+
+    cdef int _check_rows(self, int64_t layer, const float[:, :, ::1] keys, const float[:, :, ::1] values) except -1:
+        cdef slm_session_info info = self._state()
+        shape = self.shape(layer, info.length, info.high)
+        found = keys.shape[0], keys.shape[1], keys.shape[2], values.shape[0], values.shape[1], values.shape[2]
+        _check(found == shape + shape, f"layer {layer}: rows must be {shape}")
+        return 0
 
     def close(self):
         """Free the cache, once no run is under way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+from contextlib import closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Unpack
@@ -14,6 +15,7 @@ from edgeslm.bundle import Bundle, Check
 from edgeslm.engines.checks import check_ids
 from edgeslm.engines.protocol import Engine, Logits, TokenIds
 from edgeslm.engines.registry import open_engine
+from edgeslm.engines.session import Session
 from edgeslm.errors import ArgumentError, EngineError
 from edgeslm.generation.loop import Generation
 from edgeslm.generation.options import (
@@ -141,11 +143,15 @@ class Model:
             ArgumentError: no ids, or one outside the vocabulary.
             ContextLengthError: more ids than the context holds.
         """
-        session = self._open_engine().new_session()
-        try:
+        with closing(self.session()) as session:
             return session.forward(ids, rows="all")
-        finally:
-            session.close()
+
+    def session(self) -> Session:
+        """An empty session: ``forward`` ids and get logits, ``truncate``, ``fork``, ``save`` and ``load``, ``cancel``.
+
+        Use it as a context manager, or close it; as many as memory allows, each with its own cache.
+        """
+        return self._open_engine().new_session()
 
     def close(self) -> None:
         """Free the model. Closing again does nothing; any other call raises EngineError."""

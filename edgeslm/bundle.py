@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
 import os
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from edgeslm.errors import BundleError
 from edgeslm.files import open_plain
 from edgeslm.manifest import FileEntry, Manifest, TargetEntry, read_manifest
-from edgeslm.spec import DecoderSpec
+from edgeslm.spec import DecoderSpec, spec_to_json
 
 Check = Literal["fast", "full"]
 HASHED_WHEN_LOADING = 64 << 20  # files up to this size are hashed by every load; `check="full"` hashes all
@@ -70,6 +71,11 @@ class Bundle:
         if role not in files:
             raise BundleError(f"{self.folder}: target {target!r} has no {role!r} file; it has {sorted(files)}")
         return self.folder / files[role]
+
+    def fingerprint(self, target: str) -> str:
+        """What a target computes, as a sha256: of the decoder and the target's files."""
+        files = {role: self.manifest.files[name].sha256 for role, name in self.target(target).files.items()}
+        return hashlib.sha256(json.dumps([spec_to_json(self.spec), files], sort_keys=True).encode()).hexdigest()
 
     def has(self, name: str) -> bool:
         """Does the bundle list a file of this name?"""

@@ -4,9 +4,11 @@ EdgeslmError
 ├── ModelFormatError        a file is damaged, hostile, or of a format this version cannot read
 │   ├── BundleError         … in a bundle (edgeslm.json and the files it names)
 │   ├── CheckpointError     … in a Hugging Face checkpoint
+│   ├── SessionFileError    … a saved session, which may also belong to another bundle or engine
 │   └── TemplateError       … in a chat template, or there is none
 ├── UnsupportedModelError   a sound checkpoint that edgeslm cannot represent (family, rope kind, unknown key)
 ├── EngineError             an engine could not be opened or failed while running
+│   └── CancelledError      … or was stopped by cancel()
 ├── MissingExtraError       an optional dependency is needed; names the extra to install
 ├── ArgumentError           a value given by the caller is out of range (also a ValueError)
 │   └── ContextLengthError  the prompt and the requested tokens do not fit the context
@@ -32,6 +34,10 @@ class CheckpointError(ModelFormatError):
     """A Hugging Face checkpoint cannot be read."""
 
 
+class SessionFileError(ModelFormatError):
+    """A saved session is damaged, was saved by another bundle, engine or kind of cache, or cannot be written."""
+
+
 class TemplateError(ModelFormatError):
     """A chat template is absent, fails, or wants more work or text than a conversation needs."""
 
@@ -42,6 +48,13 @@ class UnsupportedModelError(EdgeslmError):
 
 class EngineError(EdgeslmError):
     """An engine could not be opened, or failed while running."""
+
+
+class CancelledError(EngineError):
+    """A run was stopped by ``cancel()``; the session holds what it held before."""
+
+    def __init__(self, message: str = "cancelled") -> None:
+        super().__init__(message)
 
 
 class MissingExtraError(EdgeslmError):

@@ -96,29 +96,91 @@ void slm_session_free(slm_session *session) {
     free(session);
 }
 
-enum slm_status slm_session_run(slm_session *session, const int32_t *ids, int64_t n, int all_rows, float *logits) {
+enum slm_status slm_session_fork(slm_session *session, slm_session **out) {
+    slm_session *fork = NULL;
+    enum slm_status status = slm_session_open(session->model, &fork);
+    if (status) return status;
+    status = enter_session(session);
+    if (status) {
+        slm_session_free(fork);
+        return status;
+    }
+    slm_kv_fork(&session->kv, &fork->kv);
+    leave(session->model);
+    *out = fork;
+    return SLM_OK;
+}
+
+static enum slm_status run(slm_session *s, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits) {
+    if (start < 0 || start > s->kv.length) return SLM_BAD_VALUE;
+    enum slm_status status = slm_kv_truncate(&s->kv, start);
+    return status ? status : slm_runner_run(&s->model->runner, &s->kv, ids, n, all_rows, logits, &s->cancelled);
+}
+
+enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits) {
     enum slm_status status = enter_session(session);
     if (status) return status;
-    atomic_store(&session->cancelled, 0);
-    status = slm_runner_run(&session->model->runner, &session->kv, ids, n, all_rows, logits, &session->cancelled);
+    status = run(session, start, ids, n, all_rows, logits);
     leave(session->model);
     return status;
 }
 
-void slm_session_cancel(slm_session *session) { atomic_store(&session->cancelled, 1); }
+void slm_session_cancel(slm_session *session, int on) { atomic_store(&session->cancelled, on); }
 
 enum slm_status slm_session_truncate(slm_session *session, int64_t length) {
     enum slm_status status = enter_session(session);
     if (status) return status;
-    status = slm_kv_truncate(&session->kv, length);
+    status = length < 0 || length > session->kv.length ? SLM_BAD_VALUE : slm_kv_truncate(&session->kv, length);
     leave(session->model);
     return status;
 }
 
-enum slm_status slm_session_length(slm_session *session, int64_t *length) {
+enum slm_status slm_session_state(slm_session *session, slm_session_info *info) {
     enum slm_status status = enter_session(session);
     if (status) return status;
-    *length = session->kv.length;
+    const slm_kv *kv = &session->kv;
+    *info = (slm_session_info){kv->length, kv->high, slm_kv_rewindable_to(kv, kv->high)};
     leave(session->model);
     return SLM_OK;
+}
+
+/* Can a session have `length` tokens and have written `high`? */
+static int state_ok(const slm_session *s, int64_t length, int64_t high) {
+    return length >= slm_kv_rewindable_to(&s->kv, high) && length <= high && high <= s->model->runner.program.context;
+}
+
+enum slm_status slm_session_rows(slm_session *session, int64_t layer, int64_t length, int64_t high, int64_t *rows) {
+    enum slm_status status = enter_session(session);
+    if (status) return status;
+    if (layer < 0 || layer >= session->kv.n_caches || !state_ok(session, length, high)) status = SLM_BAD_VALUE;
+    else *rows = slm_kv_rows(session->kv.caches + layer, length, high);
+    leave(session->model);
+    return status;
+}
+
+enum slm_status slm_session_read(slm_session *session, int64_t layer, float *keys, float *values) {
+    enum slm_status status = enter_session(session);
+    if (status) return status;
+    if (layer < 0 || layer >= session->kv.n_caches) status = SLM_BAD_VALUE;
+    else slm_kv_read(&session->kv, layer, keys, values);
+    leave(session->model);
+    return status;
+}
+
+enum slm_status slm_session_restore(slm_session *session, int64_t length, int64_t high) {
+    enum slm_status status = enter_session(session);
+    if (status) return status;
+    int empty = session->kv.length == 0 && session->kv.high == 0;
+    status = empty && state_ok(session, length, high) ? slm_kv_restore(&session->kv, length, high) : SLM_BAD_VALUE;
+    leave(session->model);
+    return status;
+}
+
+enum slm_status slm_session_write(slm_session *session, int64_t layer, const float *keys, const float *values) {
+    enum slm_status status = enter_session(session);
+    if (status) return status;
+    if (layer < 0 || layer >= session->kv.n_caches) status = SLM_BAD_VALUE;
+    else slm_kv_write(&session->kv, layer, keys, values);
+    leave(session->model);
+    return status;
 }

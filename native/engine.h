@@ -25,16 +25,37 @@ enum slm_status slm_session_open(slm_model *model, slm_session **session);
 void slm_session_close(slm_session *session);
 void slm_session_free(slm_session *session);
 
-/* Appends ids (n >= 1) and computes logits: of all of them (n, vocab), or of the last (1, vocab). On failure the session's length
- * is what it was. */
-enum slm_status slm_session_run(slm_session *session, const int32_t *ids, int64_t n, int all_rows, float *logits);
+/* A copy, independent of the other; memory is shared until one of them writes to it. */
+enum slm_status slm_session_fork(slm_session *session, slm_session **fork);
 
-/* Makes a run that is under way return SLM_CANCELLED soon; does nothing otherwise. Takes no lock. */
-void slm_session_cancel(slm_session *session);
+/* Appends ids (n >= 1) behind the first `start` tokens (0..length held) and computes logits: of all ids (n, vocab), or of the last
+ * (1, vocab). On failure the session's length is `start`. */
+enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits);
+
+/* While on, runs return SLM_CANCELLED as soon as they can, one under way too. Takes no lock. */
+void slm_session_cancel(slm_session *session, int on);
 
 /* Forgets all but the first `length` tokens, 0..length held; SLM_FORGOTTEN where a window's rows are gone. */
 enum slm_status slm_session_truncate(slm_session *session, int64_t length);
 
-enum slm_status slm_session_length(slm_session *session, int64_t *length);
+typedef struct slm_session_info {
+    int64_t length;        /* tokens held */
+    int64_t high;          /* positions below were written since the session was last empty: what rings hold depends on it */
+    int64_t rewindable_to; /* the smallest length above 0 that can be gone on from; above `length`, nothing but 0 can */
+} slm_session_info;
+
+enum slm_status slm_session_state(slm_session *session, slm_session_info *info);
+
+/* Rows that a layer keeps of `length` tokens, the last ones, where `high` were written; SLM_BAD_VALUE where
+ * no session can be in this state. */
+enum slm_status slm_session_rows(slm_session *session, int64_t layer, int64_t length, int64_t high, int64_t *rows);
+
+/* Copies these rows out of a session, (n_kv_heads, rows, head_dim) of its current length each. */
+enum slm_status slm_session_read(slm_session *session, int64_t layer, float *keys, float *values);
+
+/* Makes an empty session one of `length` tokens, 1..context, that has written `high`; the rows of every layer are then to be
+ * written before anything else is called. */
+enum slm_status slm_session_restore(slm_session *session, int64_t length, int64_t high);
+enum slm_status slm_session_write(slm_session *session, int64_t layer, const float *keys, const float *values);
 
 #endif

@@ -4,6 +4,8 @@
  * p % capacity. Full attention has a slot for every position of the context, so memory follows use. A window of w tokens has w - 1
  * + SLM_CHUNK slots (rounded up to blocks): a ring in which the rows that a chunk still needs are never overwritten by it, and
  * from which the last SLM_CHUNK tokens can be taken back exactly.
+ *
+ * Blocks may be shared: a fork takes no memory, and whoever writes to a block first gets a copy of it.
  */
 #ifndef SLM_KV_H
 #define SLM_KV_H
@@ -12,9 +14,11 @@
 
 #define SLM_KV_BLOCK 256 /* rows; a multiple of SLM_ATTEND_BLOCK */
 
+typedef struct slm_kv_block slm_kv_block; /* keys then values, (n_kv_heads, SLM_KV_BLOCK, head_dim) each */
+
 typedef struct slm_cache {
     int64_t n_kv_heads, head_dim, window, capacity;
-    float **blocks; /* capacity / SLM_KV_BLOCK; each keys then values, (n_kv_heads, SLM_KV_BLOCK, head_dim) */
+    slm_kv_block **blocks; /* capacity / SLM_KV_BLOCK */
 } slm_cache;
 
 typedef struct slm_kv {
@@ -33,14 +37,31 @@ typedef struct slm_kv_run {
 enum slm_status slm_kv_init(slm_kv *kv, const slm_program *program);
 void slm_kv_free(slm_kv *kv);
 
+/* Makes *to, which is initialised and empty, a copy of a kv of the same program. Safe against other threads that free or fork copies. */
+void slm_kv_fork(const slm_kv *kv, slm_kv *to);
+
 /* Makes room for positions length..length + n - 1. A failure changes nothing that was there. */
 enum slm_status slm_kv_reserve(slm_kv *kv, int64_t n);
+
+/* The smallest length above 0 from which all rows that going on needs are here, if positions below `high` were written. */
+int64_t slm_kv_rewindable_to(const slm_kv *kv, int64_t high);
 
 /* Are all rows that going on from `length` tokens needs still here? */
 int slm_kv_holds(const slm_kv *kv, int64_t length);
 
 /* Forgets all but the first `length` tokens (0..kv->length); SLM_FORGOTTEN, and no change, where rows needed are gone. */
 enum slm_status slm_kv_truncate(slm_kv *kv, int64_t length);
+
+/* Rows that a cache keeps of `length` tokens, the last ones, if positions below `high` were written. */
+int64_t slm_kv_rows(const slm_cache *cache, int64_t length, int64_t high);
+
+/* Makes an empty kv one of `length` tokens that has held `high` (length <= high <= context, and slm_kv_rewindable_to allows
+ * it); its rows are the caller's to write. */
+enum slm_status slm_kv_restore(slm_kv *kv, int64_t length, int64_t high);
+
+/* Copies the rows that a cache keeps out to arrays (n_kv_heads, rows, head_dim), or in from them. */
+void slm_kv_read(const slm_kv *kv, int64_t cache, float *keys, float *values);
+void slm_kv_write(slm_kv *kv, int64_t cache, const float *keys, const float *values);
 
 /* The rows of `head` from `position` to the end of its block. Reserved positions only. */
 slm_kv_run slm_kv_at(const slm_cache *cache, int64_t head, int64_t position);

@@ -88,8 +88,8 @@ static int64_t pieces(void *context, int64_t stage) {
     const slm_op *op = r->program.ops + r->wide[i < r->n_wide ? i : 0];
     pass->finished = i == r->n_wide || (op->kind == SLM_SELECT && !pass->wanted);
     if (pass->finished) return SLM_END;
-    if (stage % 2) return wide_pieces(pass, op);
     if (atomic_load_explicit(pass->cancelled, memory_order_relaxed)) return SLM_END;
+    if (stage % 2) return wide_pieces(pass, op);
     if (first_row_op(r, i) == r->wide[i] && !is_packed(r, op)) return 0;
     return (pass->live_rows + rows_per_piece(pass) - 1) / rows_per_piece(pass);
 }

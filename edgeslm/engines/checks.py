@@ -51,5 +51,5 @@ def check_rows(rows: Rows) -> None:
 
 def check_truncate(length: int, current: int) -> None:
     """ArgumentError unless a session of ``current`` tokens can be cut to ``length``."""
-    if not 0 <= length <= current:
-        raise ArgumentError(f"truncate: expected 0..{current}, the session's length, found {length}")
+    if not isinstance(length, int | np.integer) or isinstance(length, bool) or not 0 <= length <= current:
+        raise ArgumentError(f"truncate: expected 0..{current}, the session's length, found {length!r}")

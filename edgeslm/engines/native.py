@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from edgeslm import _native
 from edgeslm.bundle import Bundle
-from edgeslm.engines.checks import check_ids, check_rows, check_truncate
+from edgeslm.engines.kv_arrays import pack, unpack
 from edgeslm.engines.program import build_program
-from edgeslm.engines.protocol import Logits, Rows, TokenIds
+from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
-from edgeslm.errors import BundleError, EngineError
+from edgeslm.errors import BundleError, EngineError, ModelFormatError, SessionFileError
 from edgeslm.formats import FORMATS
 from edgeslm.manifest import TensorEntry
 from edgeslm.rope import uses_long
@@ -21,16 +20,18 @@ from edgeslm.spec import MAX_CONTEXT, DecoderSpec, Rope
 
 F32Array = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+WRITTEN = "written"  # beside the rows of a saved session: positions below it were written, so rings hold no older ones
 
 
 class NativeEngine:
     """Runs a bundle's ONNX weights in place, without onnxruntime."""
 
     name = "native"
+    kv_type = "f32"
 
-    def __init__(self, spec: DecoderSpec, model: _native.Model, threads: int) -> None:
+    def __init__(self, spec: DecoderSpec, model: _native.Model, threads: int, fingerprint: str) -> None:
         """See :meth:`open`."""
-        self.spec, self.threads, self.isa = spec, threads, _native.isa()
+        self.spec, self.threads, self.isa, self.fingerprint = spec, threads, _native.isa(), fingerprint
         self._model = model
 
     @classmethod
@@ -50,11 +51,16 @@ class NativeEngine:
         if not tensors:
             raise BundleError(f"{bundle.folder}: target 'onnx' has no tensor table; convert the model again")
         files = {name: bundle.map(name) for name in {t.file for t in tensors.values()}}
-        return cls.from_tensors(bundle.spec, tensors, files, threads)
+        return cls.from_tensors(bundle.spec, tensors, files, threads, bundle.fingerprint("onnx"))
 
     @classmethod
     def from_tensors(
-        cls, spec: DecoderSpec, tensors: dict[str, TensorEntry], files: dict[str, Bytes], threads: int | None = None
+        cls,
+        spec: DecoderSpec,
+        tensors: dict[str, TensorEntry],
+        files: dict[str, Bytes],
+        threads: int | None = None,
+        fingerprint: str = "",
     ) -> NativeEngine:
         """An engine over tensors within ``files`` (name → read-only uint8 array, kept alive and used in place)."""
         count = resolve_threads(threads)
@@ -68,52 +74,69 @@ class NativeEngine:
             [_rope(rope, spec.context_length) for rope in spec.ropes],
             count,
         )
-        return cls(spec, model, count)
+        return cls(spec, model, count, fingerprint)
 
-    def new_session(self) -> NativeSession:
+    def new_session(self) -> Session:
         """An empty session; sessions of several threads take turns on the model's threads."""
-        return NativeSession(self.spec, _native.Session(self._model))
+        return Session(self, lambda: NativeCache(_native.Session(self._model)))
 
     def close(self) -> None:
         """Free the model once no run is under way; sessions become unusable."""
         self._model.close()
 
 
-@dataclass(frozen=True, eq=False)
-class NativeSession:
-    """One sequence and its cache, whose memory grows with the tokens held."""
+class NativeCache:
+    """One sequence's cache, whose memory grows with the tokens held and is shared with its forks until written to."""
 
-    _spec: DecoderSpec
-    _session: _native.Session
+    def __init__(self, session: _native.Session) -> None:
+        self._session = session
 
-    @property
-    def length(self) -> int:
-        """Tokens in the cache."""
-        return self._session.length
-
-    def forward(self, ids: TokenIds, rows: Rows = "last") -> Logits:
-        """Append ids; logits (1, vocab) of the last or (len(ids), vocab) of all."""
-        check_rows(rows)
-        checked = check_ids(ids, self._spec, self._session.length)
-        shape = (len(checked) if rows == "all" else 1, self._spec.vocab_size)
+    def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
+        shape = (len(ids) if rows == "all" else 1, self._session.model.vocab)
         try:
             logits = np.empty(shape, np.float32)
         except MemoryError:
             raise EngineError(f"not enough memory for {shape} logits: ask for fewer rows at once") from None
-        self._session.run(checked, rows == "all", logits)
+        self._session.run(start, ids, rows == "all", logits)
         return logits
 
+    def rewindable_to(self, length: int) -> int:
+        return self._session.rewindable_to
+
     def truncate(self, length: int) -> None:
-        """Forget all but the first ``length`` tokens."""
-        check_truncate(length, self._session.length)
         self._session.truncate(length)
 
-    def cancel(self) -> None:
-        """Make a ``forward`` under way in another thread raise EngineError soon; the session keeps its length."""
-        self._session.cancel()
+    def fork(self) -> NativeCache:
+        return NativeCache(self._session.fork())
+
+    def export(self, length: int) -> Arrays:
+        self._session.truncate(length)  # what a run that was interrupted has left behind goes
+        high = self._session.high
+        pairs = [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in self._shapes(length, high)]
+        for layer, (keys, values) in enumerate(pairs):
+            self._session.read(layer, keys, values)
+        return {WRITTEN: np.array(high, np.int64), **pack(pairs)}
+
+    def restore(self, arrays: Arrays, length: int) -> None:
+        written = arrays.pop(WRITTEN, None)
+        if written is None or written.shape != () or written.dtype != np.int64:
+            raise SessionFileError(f"saved session: expected a number {WRITTEN!r}")
+        try:
+            shapes = self._shapes(length, int(written))
+        except ModelFormatError:
+            raise SessionFileError(f"saved session: {written} written of {length} tokens: impossible here") from None
+        pairs = unpack(arrays, shapes)
+        self._session.restore(length, int(written))
+        for layer, (keys, values) in enumerate(pairs):
+            self._session.write(layer, keys, values)
+
+    def _shapes(self, length: int, high: int) -> list[tuple[int, int, int]]:
+        return [self._session.shape(layer, length, high) for layer in range(len(self._session.model.layers))]
+
+    def cancel(self, on: bool) -> None:
+        self._session.cancel(on)
 
     def close(self) -> None:
-        """Free the cache."""
         self._session.close()
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm.bundle import Bundle
-from edgeslm.engines.checks import check_ids, check_rows, check_truncate
-from edgeslm.engines.protocol import Logits, Rows, TokenIds
+from edgeslm.engines.kv_arrays import Pair, pack, unpack
+from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
-from edgeslm.errors import EngineError, MissingExtraError, RewindError
+from edgeslm.errors import CancelledError, EngineError, MissingExtraError
 from edgeslm.spec import DecoderSpec
 
 TARGET = "onnx"
@@ -34,9 +35,11 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
     isa = ""
+    kv_type = "f32"
 
-    def __init__(self, spec: DecoderSpec, paths: dict[Rows, Path], threads: int) -> None:
+    def __init__(self, spec: DecoderSpec, paths: dict[Rows, Path], threads: int, fingerprint: str = "") -> None:
         self.spec = spec
+        self.fingerprint = fingerprint
         self.threads = threads
         self._paths = paths
         self._graphs: dict[Rows, _Graph] = {}
@@ -55,10 +58,10 @@ class OnnxRuntimeEngine:
             EngineError: onnxruntime refuses the graph, or the graph is not that of the bundle's decoder.
         """
         paths = {rows: bundle.file(TARGET, role) for rows, role in ROLES.items()}
-        return cls(bundle.spec, paths, resolve_threads(threads))
+        return cls(bundle.spec, paths, resolve_threads(threads), bundle.fingerprint(TARGET))
 
-    def new_session(self) -> OnnxRuntimeSession:
-        return OnnxRuntimeSession(self)
+    def new_session(self) -> Session:
+        return Session(self, lambda: OnnxRuntimeCache(self))
 
     def close(self) -> None:
         self._closed = True
@@ -98,103 +101,138 @@ class _Graph:
             binding.bind_ortvalue_output("present." + layer_part, buffer)
         return binding
 
-    def run(self, binding: Any, inputs: dict[str, npt.NDArray[Any]], logits: Logits) -> None:
-        """One forward pass into ``logits`` and the bound cache."""
-        with _translated("onnxruntime failed"):
-            for name, value in inputs.items():
-                binding.bind_cpu_input(name, value)
-            binding.bind_ortvalue_output("logits", self.value(logits[None]))
-            self._session.run_with_iobinding(binding)
+    def run(self, binding: Any, inputs: dict[str, npt.NDArray[Any]], logits: Logits, options: Any) -> None:
+        """One forward pass into ``logits`` and the bound cache; ``options.terminate`` stops it."""
+        try:
+            with _translated("onnxruntime failed"):
+                for name, value in inputs.items():
+                    binding.bind_cpu_input(name, value)
+                binding.bind_ortvalue_output("logits", self.value(logits[None]))
+                self._session.run_with_iobinding(binding, options)
+        except EngineError:
+            if options.terminate:
+                raise CancelledError from None
+            raise
+
+    def run_options(self) -> Any:
+        """What a cache's runs have in common."""
+        return self._ort.RunOptions()
 
     def value(self, array: npt.NDArray[Any]) -> Any:
         """An onnxruntime value over the memory of ``array``."""
         return self._ort.OrtValue.ortvalue_from_numpy(array)
 
 
-class OnnxRuntimeSession:
-    """One sequence. It rewinds anywhere until a layer with a window has dropped rows; then only to the start."""
+class OnnxRuntimeCache:
+    """Buffers that onnxruntime reads and writes in place; those of layers with a window are bounded."""
 
     def __init__(self, engine: OnnxRuntimeEngine) -> None:
-        self._engine: OnnxRuntimeEngine | None = engine
         graph = engine.graph("last")
-        try:  # zeroed pages cost nothing until they are written; onnxruntime reads and writes them in place
-            self._cache = {name: graph.value(np.zeros(s, np.float32)) for name, s in graph.cache_shapes.items()}
+        self._engine, self._spec = engine, engine.spec
+        try:  # zeroed pages cost nothing until they are written
+            self._buffers = [(np.zeros(s, np.float32), np.zeros(s, np.float32)) for s in graph.cache_shapes]
         except MemoryError:
             raise EngineError(
                 f"no memory for a cache of {engine.spec.context_length} tokens: convert with a smaller --context"
             ) from None
+        self._values = {name: graph.value(buffer) for name, buffer in pack(self._buffers).items()}
         self._bindings: dict[Rows, Any] = {}
-        self._heads = max(block.mixer.n_heads for block in engine.spec.layers)
-        self._capacity = min(shape[2] for shape in graph.cache_shapes.values())
-        self._length = 0
-        self._longest = 0  # since the cache was last empty
+        self._options = graph.run_options()
+        self._longest = 0  # tokens held since the cache was last empty
 
-    @property
-    def length(self) -> int:
-        return self._length
-
-    def forward(self, ids: TokenIds, rows: Rows = "last") -> Logits:
-        engine = self._open()
-        check_rows(rows)
-        checked = check_ids(ids, engine.spec, self._length).astype(np.int64)[None]
-        count = checked.shape[1]
-        graph, binding = self._bound(engine, rows if count > 1 else "last")
-        logits = np.empty((count if rows == "all" else 1, engine.spec.vocab_size), np.float32)
-        self._longest = max(self._longest, self._length + count)
-        try:
-            for start, stop in self._chunks(count):
-                mask = np.ones((1, self._length + stop), np.int64)
-                inputs = {"input_ids": checked[:, start:stop], "attention_mask": mask}
-                graph.run(binding, inputs, logits[start:stop] if rows == "all" else logits)
-        except BaseException:
-            if self._has_dropped_rows():  # some of those that a second attempt would need
-                self.close()
-            raise
-        self._length += count
+    def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
+        graph, binding = self._bound(rows if len(ids) > 1 else "last")
+        if not start:
+            self._longest = 0
+        wide = ids.astype(np.int64)[None]
+        logits = np.empty((len(ids) if rows == "all" else 1, self._spec.vocab_size), np.float32)
+        for first, stop in self._chunks(start, len(ids)):
+            self._longest = max(self._longest, start + stop)
+            mask = np.ones((1, start + stop), np.int64)
+            inputs = {"input_ids": wide[:, first:stop], "attention_mask": mask}
+            graph.run(binding, inputs, logits[first:stop] if rows == "all" else logits, self._options)
         return logits
 
+    def rewindable_to(self, length: int) -> int:
+        return max(_rewindable_to(*sizes, self._longest) for sizes in self._sizes())
+
     def truncate(self, length: int) -> None:
-        self._open()
-        check_truncate(length, self._length)
-        if 0 < length < self._length and self._has_dropped_rows():
-            raise RewindError(
-                f"truncate to {length}: past {self._capacity} tokens the onnxruntime engine keeps no rows outside a "
-                "sliding window: truncate to 0 and run the tokens again"
-            )
-        self._length = length
         if not length:
             self._longest = 0
 
-    def _has_dropped_rows(self) -> bool:
-        return self._longest > self._capacity
+    def fork(self) -> OnnxRuntimeCache:
+        other = OnnxRuntimeCache(self._engine)
+        other._fill(self._rows(self._longest), self._longest)
+        return other
+
+    def export(self, length: int) -> Arrays:
+        return pack(self._rows(length))
+
+    def restore(self, arrays: Arrays, length: int) -> None:
+        shapes = [
+            (keys.shape[1], n, keys.shape[3]) for (keys, _), n in zip(self._buffers, self._held(length), strict=True)
+        ]
+        self._fill(unpack(arrays, shapes), length)
+
+    def cancel(self, on: bool) -> None:
+        self._options.terminate = on
 
     def close(self) -> None:
-        self._engine = None
-        self._cache, self._bindings = {}, {}
+        self._buffers, self._values, self._bindings = [], {}, {}
 
-    def _open(self) -> OnnxRuntimeEngine:
-        if self._engine is None:
-            raise EngineError("this session has been closed: open a new one")
-        return self._engine
-
-    def _bound(self, engine: OnnxRuntimeEngine, rows: Rows) -> tuple[_Graph, Any]:
-        graph = engine.graph(rows)
+    def _bound(self, rows: Rows) -> tuple[_Graph, Any]:
+        graph = self._engine.graph(rows)
         if rows not in self._bindings:
-            self._bindings[rows] = graph.bind(self._cache)
+            self._bindings[rows] = graph.bind(self._values)
         return graph, self._bindings[rows]
 
-    def _chunks(self, count: int) -> Iterator[tuple[int, int]]:
-        """Cuts of the new rows that bound the memory of one run, attention scores above all."""
-        start = 0
-        while start < count:
-            length = self._length + min(start + CHUNK_ROWS, count)
-            step = max(1, min(CHUNK_ROWS, CHUNK_SCORES // (self._heads * length)))
-            yield start, min(start + step, count)
-            start += step
+    def _chunks(self, start: int, count: int) -> Iterator[tuple[int, int]]:
+        """Cuts of ``count`` new rows that bound the memory of one run, attention scores above all."""
+        heads, first = max(block.mixer.n_heads for block in self._spec.layers), 0
+        while first < count:
+            length = start + min(first + CHUNK_ROWS, count)
+            step = max(1, min(CHUNK_ROWS, CHUNK_SCORES // (heads * length)))
+            yield first, min(first + step, count)
+            first += step
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Window (0: none) and capacity of each layer."""
+        windows = (block.mixer.window for block in self._spec.layers)
+        return [(window, keys.shape[2]) for window, (keys, _) in zip(windows, self._buffers, strict=True)]
+
+    def _held(self, length: int) -> list[int]:
+        """Rows that each layer keeps of ``length`` tokens: the last ones, from the start of its buffer."""
+        return [length - _dropped(*sizes, length) for sizes in self._sizes()]
+
+    def _rows(self, length: int) -> list[Pair]:
+        """Views of these rows: (n_kv_heads, rows, width)."""
+        pairs = zip(self._buffers, self._held(length), strict=True)
+        return [(keys[0, :, :held], values[0, :, :held]) for (keys, values), held in pairs]
+
+    def _fill(self, rows: list[Pair], length: int) -> None:
+        for to, source in zip(self._rows(length), rows, strict=True):
+            for buffer, part in zip(to, source, strict=True):
+                buffer[:] = part
+        self._longest = length
 
 
-def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> dict[str, tuple[int, ...]]:
-    """Compare inputs and outputs with the spec; "layer.key" and "layer.value" → shape of that cache buffer."""
+def _dropped(window: int, capacity: int, length: int) -> int:
+    """Rows that a bounded cache has dropped of ``length`` tokens: always as many at once as leave the window's.
+
+    So says the contract of GroupQueryAttention's ``sliding_window_cache``, to which onnxruntime's providers keep.
+    """
+    at_once = capacity - window + 1
+    return -(-(length - capacity) // at_once) * at_once if window and length > capacity else 0
+
+
+def _rewindable_to(window: int, capacity: int, longest: int) -> int:
+    """The smallest length for which the rows in the buffer are where they would have been."""
+    dropped = _dropped(window, capacity, longest)
+    return capacity + dropped - (capacity - window + 1) + 1 if dropped else 1
+
+
+def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> list[tuple[int, ...]]:
+    """Compare inputs and outputs with the spec; returns the shape of each layer's cache buffers."""
     inputs = {i.name: (i.type, i.shape) for i in session.get_inputs()}
     outputs = {o.name: (o.type, o.shape) for o in session.get_outputs()}
     problems = []
@@ -211,21 +249,21 @@ def _check_interface(session: Any, spec: DecoderSpec, rows: Rows, name: str) -> 
     expect(inputs, "input_ids", "int64", 1, None)
     expect(inputs, "attention_mask", "int64", 1, None)
     expect(outputs, "logits", "float", 1, 1 if rows == "last" else None, spec.vocab_size)
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: list[tuple[int, ...]] = []
     for layer, block in enumerate(spec.layers):
         a = block.mixer
         width, capacity = -(-a.head_dim // 8) * 8, spec.context_length
         if a.window:
             capacity = min(capacity, a.window + WINDOW_SLACK)
+        shapes.append((1, a.n_kv_heads, capacity, width))
+        past, present = ("past_window", "window") if a.window else ("past", "capacity")
         for part in (f"{layer}.key", f"{layer}.value"):
-            past, present = ("past_window", "window") if a.window else ("past", "capacity")
             expect(inputs, "past_key_values." + part, "float", 1, a.n_kv_heads, past, width)
             expect(outputs, "present." + part, "float", 1, a.n_kv_heads, present, width)
-            shapes[part] = (1, a.n_kv_heads, capacity, width)
     tables = session.get_modelmeta().custom_metadata_map.get("context_length", "unknown")
     if tables != str(spec.context_length):  # older versions of onnxruntime read past the end of rope tables
         problems.append(f"context_length: expected {spec.context_length}, found {tables}")
-    extra = len(inputs) + len(outputs) - 3 - 2 * len(shapes)
+    extra = len(inputs) + len(outputs) - 3 - 4 * len(shapes)
     if problems or extra:
         detail = "; ".join(problems[:4]) or "it has further inputs or outputs"
         raise EngineError(f"{name}: is not the graph of this bundle's decoder ({detail}): convert the model again")

@@ -1,45 +1,68 @@
-"""What every engine offers: token ids in, logits out. Generation sees nothing else."""
+"""What an engine provides: a loaded model, and one sequence's cache. The session in session.py does the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeslm.spec import DecoderSpec
 
+if TYPE_CHECKING:
+    from edgeslm.engines.session import Session
+
 Rows = Literal["last", "all"]
 Logits = npt.NDArray[np.float32]
 TokenIds = Sequence[int] | npt.NDArray[np.integer]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
-class Session(Protocol):
-    """One sequence and its cache. Not shared between threads at the same time."""
+class Cache(Protocol):
+    """What an engine keeps of one sequence. Only a session calls it: with sound arguments, one call at a time."""
 
-    @property
-    def length(self) -> int:
-        """Tokens in the cache."""
+    def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
+        """Append ids behind the first ``start`` tokens; logits (1, vocab) of the last or (len(ids), vocab) of all.
 
-    def forward(self, ids: TokenIds, rows: Rows = "last") -> Logits:
-        """Append ids and return logits: (1, vocab) of the last, or (len(ids), vocab) of all.
+        ``start`` is what the session holds; the cache may hold more, left by a run that was interrupted.
 
         Raises:
-            ContextLengthError: more tokens than the context holds; the session is unchanged.
-            ArgumentError: no ids, or an id outside the vocabulary; the session is unchanged.
+            CancelledError: :meth:`cancel` asked for it.
+            EngineError: anything else went wrong.
+        """
+
+    def rewindable_to(self, length: int) -> int:
+        """The smallest length above 0 to which a cache that holds ``length`` tokens can be cut exactly.
+
+        More than ``length`` if a run that failed has overwritten rows that going on from there needs; 0 is always
+        possible.
         """
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first ``length`` tokens.
+        """Forget all but the first ``length`` tokens: 0, or as many as :meth:`rewindable_to` allows."""
+
+    def fork(self) -> Cache:
+        """An independent copy; memory may be shared until one of the two writes to it."""
+
+    def export(self, length: int) -> Arrays:
+        """Its state as arrays, rows in the order of positions: what going on exactly behind ``length`` tokens needs."""
+
+    def restore(self, arrays: Arrays, length: int) -> None:
+        """Into a new cache, the opposite of :meth:`export`. The arrays come from a stranger: they are checked here.
 
         Raises:
-            ArgumentError: ``length`` is negative or beyond the session's length.
-            RewindError: the rows needed are no longer held.
+            SessionFileError: one is missing, too many, misshapen, of another type, or not finite.
+        """
+
+    def cancel(self, on: bool) -> None:
+        """While on, ``forward`` raises CancelledError as soon as it can, also one under way in another thread.
+
+        Called at any time from any thread; never waits, and may do nothing where the engine cannot stop.
         """
 
     def close(self) -> None:
-        """Free the cache; further calls raise EngineError."""
+        """Free it; further calls raise EngineError."""
 
 
 class Engine(Protocol):
@@ -52,6 +75,14 @@ class Engine(Protocol):
     @property
     def spec(self) -> DecoderSpec:
         """The decoder it runs."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the bundle and the target that it was opened on (``Bundle.fingerprint``); "" without a bundle."""
+
+    @property
+    def kv_type(self) -> str:
+        """How caches keep keys and values: "f32", …"""
 
     @property
     def isa(self) -> str:

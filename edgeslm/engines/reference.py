@@ -6,6 +6,7 @@ little memory.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable
@@ -15,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm.decoder import build
-from edgeslm.engines.checks import check_ids, check_rows, check_truncate
-from edgeslm.engines.protocol import Logits, Rows, TokenIds
-from edgeslm.errors import EngineError
+from edgeslm.engines.kv_arrays import pack, unpack
+from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.session import Session
+from edgeslm.errors import CancelledError, EngineError
 from edgeslm.rope import query_temperature, rope_tables, uses_long
 from edgeslm.spec import Attention, DecoderSpec
 from edgeslm.weights import WeightSource, row_blocks, vector
@@ -62,6 +64,10 @@ class KvCache:
             self._keys, self._values = (_grown(old, start, 2 * stop) for old in (self._keys, self._values))
         self._keys[:, start:stop] = k.swapaxes(0, 1)
         self._values[:, start:stop] = v.swapaxes(0, 1)
+        return self.rows(stop)
+
+    def rows(self, stop: int) -> tuple[Array, Array]:
+        """Keys and values of 0..stop - 1: (n_kv_heads, stop, head_dim)."""
         return self._keys[:, :stop], self._values[:, :stop]
 
 
@@ -173,52 +179,68 @@ class ReferenceEngine:
 
     name = "reference"
     isa = ""
+    kv_type = "f32"
 
-    def __init__(self, spec: DecoderSpec, source: WeightSource, tap: Tap | None = None) -> None:
+    def __init__(self, spec: DecoderSpec, source: WeightSource, tap: Tap | None = None, fingerprint: str = "") -> None:
         """``tap`` is called with (name, value) wherever the decoder lets one look."""
         self.spec = spec
         self.threads = os.cpu_count() or 1  # NumPy's BLAS takes what there is
         self.source: WeightSource | None = source
         self.tap = tap
+        self.fingerprint = fingerprint
 
-    def new_session(self) -> ReferenceSession:
-        return ReferenceSession(self)
+    def new_session(self) -> Session:
+        return Session(self, lambda: ReferenceCache(self, [KvCache(block.mixer) for block in self.spec.layers]))
 
     def close(self) -> None:
         self.source = None
 
 
-class ReferenceSession:
+class ReferenceCache:
     """Keeps every row, so it rewinds anywhere."""
 
-    def __init__(self, engine: ReferenceEngine) -> None:
-        self._engine: ReferenceEngine | None = engine
-        self._caches = [KvCache(block.mixer) for block in engine.spec.layers]
-        self._length = 0
+    def __init__(self, engine: ReferenceEngine, layers: list[KvCache]) -> None:
+        self._engine, self._layers = engine, layers
+        self._cancelled = False
 
-    @property
-    def length(self) -> int:
-        return self._length
-
-    def _open(self) -> tuple[ReferenceEngine, WeightSource]:
-        if self._engine is None or self._engine.source is None:
-            raise EngineError("this session, or the model it belongs to, has been closed: open a new one")
-        return self._engine, self._engine.source
-
-    def forward(self, ids: TokenIds, rows: Rows = "last") -> Logits:
-        engine, source = self._open()
-        check_rows(rows)
-        checked = check_ids(ids, engine.spec, self._length)
-        builder = NumpyBuilder(engine.spec, source, self._caches, checked, self._length, rows, engine.tap)
-        logits: Logits = build(engine.spec, builder)
-        self._length += len(checked)
+    def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
+        source = self._engine.source
+        if source is None:
+            raise EngineError("the model has been closed: load it again")
+        tap = self._stoppable(self._engine.tap)
+        builder = NumpyBuilder(self._engine.spec, source, self._layers, ids, start, rows, tap)
+        logits: Logits = build(self._engine.spec, builder)
         return logits
 
+    def _stoppable(self, tap: Tap | None) -> Tap:
+        def stop_or_look(name: str, value: Array) -> None:
+            if self._cancelled:
+                raise CancelledError
+            if tap is not None:
+                tap(name, value)
+
+        return stop_or_look
+
+    def rewindable_to(self, length: int) -> int:
+        return 1
+
     def truncate(self, length: int) -> None:
-        self._open()
-        check_truncate(length, self._length)
-        self._length = length
+        pass
+
+    def fork(self) -> ReferenceCache:
+        return ReferenceCache(self._engine, [copy.deepcopy(layer) for layer in self._layers])
+
+    def export(self, length: int) -> Arrays:
+        return pack(layer.rows(length) for layer in self._layers)
+
+    def restore(self, arrays: Arrays, length: int) -> None:
+        mixers = [block.mixer for block in self._engine.spec.layers]
+        pairs = unpack(arrays, [(a.n_kv_heads, length, a.head_dim) for a in mixers])
+        for layer, (keys, values) in zip(self._layers, pairs, strict=True):
+            layer.append(0, keys.swapaxes(0, 1), values.swapaxes(0, 1))
+
+    def cancel(self, on: bool) -> None:
+        self._cancelled = on
 
     def close(self) -> None:
-        self._engine = None
-        self._caches = []
+        self._layers = []

@@ -29,7 +29,7 @@ def _reference(bundle: Bundle, threads: int) -> Engine:
     from edgeslm.bundle_weights import BundleWeights
     from edgeslm.engines.reference import ReferenceEngine
 
-    return ReferenceEngine(bundle.spec, BundleWeights(bundle))
+    return ReferenceEngine(bundle.spec, BundleWeights(bundle), fingerprint=bundle.fingerprint("onnx"))
 
 
 # In order of preference; each serves the target named beside it.

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator, Sequence
 from time import perf_counter
 from types import TracebackType
 
-from edgeslm.engines.protocol import Engine, Logits, Session
+from edgeslm.engines.protocol import Engine, Logits
+from edgeslm.engines.session import Session
 from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
 from edgeslm.generation._sampling import Sampler
 from edgeslm.generation.options import GenerationOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeslm.engines.protocol import Session
+from edgeslm.engines.session import Session
 from edgeslm.errors import RewindError
 from edgeslm.spec import DecoderSpec
 

