@@ -60,8 +60,8 @@ class CancelledError(EngineError):
 class MissingExtraError(EdgeslmError):
     """An optional dependency is needed for what was asked."""
 
-    def __init__(self, purpose: str, package: str, extra: str) -> None:
-        super().__init__(f'{purpose} needs {package}, which is not installed: pip install "edgeslm[{extra}]"')
+    def __init__(self, purpose: str, package: str, extra: str, note: str = "") -> None:
+        super().__init__(f'{purpose} needs {package}, which is not installed: pip install "edgeslm[{extra}]"{note}')
         self.extra = extra
 
 

@@ -29,7 +29,7 @@ COLUMNS = ("engine", "isa", "threads", "prefill tok/s", "decode tok/s", "first t
     type=separated(engine_name),
     metavar="NAMES",
     default="auto",
-    help="One, or several: native,onnxruntime.",
+    help="One, or several: native,onnxruntime,litert.",
 )
 @click.option(
     "--threads",

@@ -25,6 +25,12 @@ def _onnxruntime(bundle: Bundle, threads: int) -> Engine:
     return OnnxRuntimeEngine.open(bundle, threads)
 
 
+def _litert(bundle: Bundle, threads: int) -> Engine:
+    from edgeslm.engines.litert import LitertEngine
+
+    return LitertEngine.open(bundle, threads)
+
+
 def _reference(bundle: Bundle, threads: int) -> Engine:
     from edgeslm.bundle_weights import BundleWeights
     from edgeslm.engines.reference import ReferenceEngine
@@ -36,6 +42,7 @@ def _reference(bundle: Bundle, threads: int) -> Engine:
 ENGINES: dict[str, tuple[str, Opener]] = {
     "native": ("onnx", _native),
     "onnxruntime": ("onnx", _onnxruntime),
+    "litert": ("litert", _litert),
     "reference": ("onnx", _reference),
 }
 
@@ -44,6 +51,10 @@ def unavailable(name: str) -> str:
     """Why an engine cannot be used here, or "" if it can."""
     if name == "onnxruntime" and importlib.util.find_spec("onnxruntime") is None:
         return 'onnxruntime is not installed: pip install "edgeslm[onnx]"'
+    if name == "litert" and importlib.util.find_spec("ai_edge_litert") is None:
+        from edgeslm.engines.litert_runtime import tflite_note
+
+        return 'ai-edge-litert is not installed: pip install "edgeslm[litert]"' + tflite_note()
     return ""
 
 

@@ -16,17 +16,18 @@ CPU_SECONDS = 20 if SANITIZED else 3  # the promise is one second; the rest is f
 RAN, REFUSED, FAILED = 0, 17, 18
 
 
-def in_child(use: Callable[[], object], log: Path, memory: int = 6 << 30) -> int:
+def in_child(use: Callable[[], object], log: Path, memory: int = 6 << 30, cpu_seconds: int = CPU_SECONDS) -> int:
     """Exit status of a forked child that calls ``use``; negative for a signal. ``log`` gets any other error's trace.
 
     Args:
         memory: address space, in bytes.
+        cpu_seconds: of processor time.
     """
     pid = os.fork()
     if pid == 0:
         status = FAILED
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
             if not SANITIZED:
                 resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
             signal.alarm(120)  # a hang uses no processor time
