@@ -1,23 +1,30 @@
-"""Text to token ids and back, and text out of a stream of tokens without ever cutting a character."""
+"""Text to token ids and back."""
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeslm.errors import ArgumentError, ModelFormatError
+from edgeslm.text_stream import (
+    FallbackRuns,
+    Settled,
+    StreamDecoder,
+    TokenBytes,
+    Utf8Decoder,
+    Utf8State,
+    WindowDecoder,
+    always,
+)
 
 if TYPE_CHECKING:
     import tokenizers
 
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
-
-Settled = Callable[[int], bool]
 
 
 class Tokenizer:
@@ -45,6 +52,7 @@ class Tokenizer:
         added = self._backend.get_added_tokens_decoder()
         self._special = frozenset(i for i, token in added.items() if token.special)
         self._decoders = _decoder_types(self._backend)
+        self._token_bytes = TokenBytes(self._backend.id_to_token, self._special)
 
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str], vocab_size: int | None = None) -> Tokenizer:
@@ -107,97 +115,15 @@ class Tokenizer:
 
     def stream(self, prompt: Sequence[int] = ()) -> StreamDecoder:
         """A decoder for the tokens that follow ``prompt``."""
+        if self._decoders == {"ByteLevel"}:
+            return Utf8Decoder(self._token_bytes, prompt)
         if "ByteFallback" in self._decoders:
-            settled: Settled = _FallbackRuns(self._backend)
+            settled: Settled = FallbackRuns({self.token_id(f"<0x{byte:02X}>") for byte in range(256)})
         elif "ByteLevel" in self._decoders:
-            settled = _Utf8State(self._backend)
+            settled = Utf8State(self._token_bytes)
         else:
-            settled = _always
-        return StreamDecoder(self.decode, settled, self._special, prompt)
-
-
-class StreamDecoder:
-    """Text as tokens come: the pieces joined are what decoding prompt and tokens together adds to the prompt's text.
-
-    A token's text may depend on those before it (its leading space, the other bytes of its character), so a short
-    window of tokens is decoded with and without the new one, and the difference is the piece. While the window ends
-    within a character, nothing is given out. A character that the prompt leaves unfinished belongs to the completion.
-    """
-
-    KEEP, LIMIT = 4, 16  # a window longer than LIMIT is cut to its last KEEP tokens
-
-    def __init__(
-        self, decode: Callable[[Sequence[int]], str], settled: Settled, special: frozenset[int], prompt: Iterable[int]
-    ) -> None:
-        self._decode, self._settled, self._special = decode, settled, special
-        self._window = [i for i in prompt if i not in special]
-        self._seen = decode(self._window)
-        complete = True
-        for token in self._window:
-            complete = settled(token)
-        if not complete:
-            self._seen = self._seen.rstrip("\ufffd")
-
-    def push(self, token: int) -> str:
-        """The text that is certain now that ``token`` has come; often "" ."""
-        if token in self._special:
-            return ""
-        self._window.append(token)
-        return self._emit() if self._settled(token) else ""
-
-    def finish(self) -> str:
-        """What is left once no more tokens come: an unfinished character is U+FFFD."""
-        return self._emit()
-
-    def _emit(self) -> str:
-        text = self._decode(self._window)
-        piece, self._seen = text[len(self._seen) :], text
-        if len(self._window) > self.LIMIT and (tail := self._decode(self._window[-self.KEEP :])):
-            # A window without text would lose what a decoder strips from the start.
-            del self._window[: -self.KEEP]
-            self._seen = tail
-        return piece
-
-
-def _always(token: int) -> bool:
-    return True
-
-
-class _Utf8State:
-    """Byte-level tokens: settled unless the bytes so far end within a character."""
-
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        self._token, self._bytes = backend.id_to_token, _byte_alphabet()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def __call__(self, token: int) -> bool:
-        text = self._token(token) or ""
-        try:
-            raw = bytes(self._bytes[c] for c in text)
-        except KeyError:  # an added token, kept as it is written
-            raw = text.encode()
-        self._decoder.decode(raw)
-        return not self._decoder.getstate()[0]
-
-
-class _FallbackRuns:
-    """Byte-fallback tokens such as <0xE2>: settled once the run has ended, for a run is valid only as a whole."""
-
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        self._byte_tokens = {backend.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
-
-    def __call__(self, token: int) -> bool:
-        return token not in self._byte_tokens
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Character → byte of byte-level BPE: printable Latin-1 stands for itself, the others follow from U+0100 on.
-
-    As in GPT-2's encoder.py, ``bytes_to_unicode``.
-    """
-    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [b for b in range(256) if b not in plain]
-    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+            settled = always
+        return WindowDecoder(self.decode, settled, self._special, prompt)
 
 
 def _parse(raw: bytes) -> tokenizers.Tokenizer:

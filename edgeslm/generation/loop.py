@@ -14,7 +14,7 @@ from edgeslm.generation._sampling import Sampler
 from edgeslm.generation.options import GenerationOptions
 from edgeslm.generation.result import ChosenLogprob, FinishReason, GenerationResult, Timings, TokenLogprob
 from edgeslm.generation.stop import StopStrings
-from edgeslm.tokenizer import StreamDecoder
+from edgeslm.text_stream import StreamDecoder
 
 DEFAULT_NEW_TOKENS = 256
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from edgeslm.errors import ArgumentError, ModelFormatError
-from edgeslm.tokenizer import StreamDecoder, Tokenizer
+from edgeslm.text_stream import WindowDecoder
+from edgeslm.tokenizer import Tokenizer
 
 MakeTokenizer = Callable[[str], Tokenizer]
 TEXT = "the naïve fox\n eats 3 €, 漢字 and 👩‍🚀!  It's  spaced "
@@ -56,31 +57,9 @@ def test_no_piece_holds_part_of_a_character(make_tokenizer: MakeTokenizer) -> No
         assert "".join(pieces).endswith(TEXT)
 
 
-@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback"])
-def test_scalar_values_byte_by_byte(make_tokenizer: MakeTokenizer, kind: str) -> None:
-    tokenizer = make_tokenizer(kind)
-    names = byte_names(kind)
-    edges = [0, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x10FFFF]
-    letter = tokenizer.token_id("b")
-    assert letter is not None
-    for value in [*range(0, 0xD800, 101), *range(0xE000, 0x110000, 1009), *edges]:
-        raw = chr(value).encode()
-        ids = [tokenizer.token_id(names[byte]) for byte in raw]
-        pieces = streamed(tokenizer, [letter], [*ids, letter])  # type: ignore[list-item]
-        assert pieces[: len(raw) - 1] == [""] * (len(raw) - 1)
-        assert "".join(pieces) == chr(value) + "b"
-
-
-def byte_names(kind: str) -> list[str]:
-    if kind == "byte_fallback":
-        return [f"<0x{byte:02X}>" for byte in range(256)]
-    from edgeslm.tokenizer import _byte_alphabet
-
-    return [c for c, _ in sorted(_byte_alphabet().items(), key=lambda pair: pair[1])]
-
-
-def test_the_cost_of_a_token_is_bounded(tokenizer: Tokenizer) -> None:
-    decoded = 0
+@pytest.mark.parametrize("kind", ["byte_fallback", "metaspace"])
+def test_the_cost_of_a_token_is_bounded(make_tokenizer: MakeTokenizer, kind: str) -> None:
+    tokenizer, decoded = make_tokenizer(kind), 0
 
     def counting(ids: list[int]) -> str:
         nonlocal decoded
@@ -89,10 +68,11 @@ def test_the_cost_of_a_token_is_bounded(tokenizer: Tokenizer) -> None:
 
     rng = random.Random(2)
     whole = tokenizer.stream([])
-    decoder = StreamDecoder(counting, whole._settled, whole._special, [])  # type: ignore[arg-type]
+    assert isinstance(whole, WindowDecoder)
+    decoder = WindowDecoder(counting, whole._settled, whole._special, [])  # type: ignore[arg-type]
     for _ in range(5000):
         decoder.push(rng.randrange(tokenizer.vocab_size))
-    assert decoded < 5000 * 2 * StreamDecoder.LIMIT
+    assert decoded < 5000 * 2 * WindowDecoder.LIMIT
 
 
 def test_a_prompt_may_end_within_a_character(make_tokenizer: MakeTokenizer) -> None:
