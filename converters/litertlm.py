@@ -70,8 +70,9 @@ def llm_metadata(context_length: int, defaults: GenerationDefaults, start: Start
         data.stop_tokens.add().token_ids.ids.append(stop)
     sampler = data.sampler_params  # greedy is "the best of one": its command line knows top-p sampling only
     sampler.type = sampler.TOP_P
-    sampler.k = defaults.top_k or MOST_LIKELY if defaults.do_sample else 1
-    sampler.p, sampler.temperature = (defaults.top_p, defaults.temperature) if defaults.do_sample else (1.0, 1.0)
+    suggested = defaults.options()
+    sampler.k = suggested.top_k or MOST_LIKELY if defaults.do_sample else 1
+    sampler.p, sampler.temperature = (suggested.top_p, suggested.temperature) if defaults.do_sample else (1.0, 1.0)
     data.jinja_prompt_template = runtime_template(template or PLAIN, start.text if start else "")
     return bytes(data.SerializeToString())
 
