@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeslm._version import __version__
 from edgeslm.bundle import Bundle
-from edgeslm.converters import reference_answer, to_litert, to_onnx
+from edgeslm.converters import reference_answer, to_coreml, to_litert, to_onnx
 from edgeslm.converters.card import model_card
 from edgeslm.converters.checkpoint import GENERATION_CONFIG, Checkpoint, open_checkpoint
 from edgeslm.converters.policy import Options
@@ -44,6 +44,7 @@ class Target:
 TARGETS = {
     "onnx": Target(to_onnx.write_target),
     "litert": Target(to_litert.write_target, to_litert.check_options),
+    "coreml": Target(to_coreml.write_target, to_coreml.check_options),
 }
 
 DEFAULT_CONTEXT = 4096  # tokens; larger contexts are asked for, because caches and rope tables grow with them

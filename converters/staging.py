@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgeslm.errors import BundleError
 from edgeslm.manifest import NAME, FileEntry, Manifest, read_manifest, safe_path
@@ -82,6 +82,8 @@ class Staging:
             if name not in old_files:
                 (self.target / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / name).replace(self.target / name)
+        for folder in sorted(folder for name in self._new for folder in _folders_of(name)):
+            _sync_folder(self.target / folder)
         _sync_folder(self.target)
         obsolete = sorted(set(old_files) - set(manifest.files))
         (self.folder / OBSOLETE).write_text("\n".join(obsolete), "utf-8")
@@ -90,7 +92,7 @@ class Staging:
         for name in replaced:
             (self.folder / name).replace(self.target / name)
         for name in obsolete:
-            (self.target / name).unlink(missing_ok=True)
+            _remove(self.target, name)
         _sync_folder(self.target)
         self.old = manifest
 
@@ -151,7 +153,7 @@ def _clear_leftovers(folder: Path, old: Manifest | None) -> None:
         if foreign:
             raise BundleError(f"{folder}: not empty (it holds {foreign[0]}) and no bundle; choose an empty folder")
     for name in ours - set(old.files if old else ()):
-        (folder / name).unlink(missing_ok=True)
+        _remove(folder, name)
     shutil.rmtree(staged, ignore_errors=True)
 
 
@@ -180,6 +182,23 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _folders_of(name: str) -> list[str]:
+    """The folders between the bundle and a file in it, innermost first: "a/b" and "a" of "a/b/c"."""
+    return [str(parent) for parent in PurePosixPath(name).parents][:-1]
+
+
+def _remove(folder: Path, name: str) -> None:
+    """A file that may be gone already, and the folders that are empty without it."""
+    (folder / name).unlink(missing_ok=True)
+    for parent in _folders_of(name):
+        try:
+            (folder / parent).rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # not empty
+            break
 
 
 def _sync_folder(folder: Path) -> None:
