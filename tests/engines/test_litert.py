@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from litert_bundles import write_litert_bundle
-from tiny_decoders import F32Array, make_ids, make_spec, make_weights, relative_error
+from tiny_decoders import F32Array, make_ids, make_spec, make_weights, relative_error, write_bundle
 
 from edgeslm.bundle import Bundle
 from edgeslm.converters.policy import Options
@@ -40,12 +39,12 @@ IDS = make_ids(SPEC, SPEC.context_length)
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write_litert_bundle(tmp_path_factory.mktemp("litert") / "b", SPEC, make_weights(SPEC), Options("none"))
+    return write_bundle(tmp_path_factory.mktemp("litert") / "b", SPEC, make_weights(SPEC), Options("none"), "litert")
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> LitertEngine:
-    bundle = write_litert_bundle(tmp_path_factory.mktemp("litert") / "b", FULL, make_weights(FULL), Options("none"))
+    bundle = write_bundle(tmp_path_factory.mktemp("litert") / "b", FULL, make_weights(FULL), Options("none"), "litert")
     return LitertEngine.open(bundle, 1)
 
 

@@ -23,8 +23,7 @@ from typing import Any
 import pytest
 from children import CPU_SECONDS, in_child
 from children import RAN as FINISHED
-from litert_bundles import write_litert_bundle
-from tiny_decoders import make_spec, make_weights
+from tiny_decoders import make_spec, make_weights, write_bundle
 
 from edgeslm.bundle import Bundle
 from edgeslm.converters.policy import Options
@@ -287,7 +286,7 @@ def work_off(bundle: Bundle, original: bytes, graph: int, seeds: range, report: 
 def test_mutated_files_are_refused_or_run(tmp_path: Path, name: str) -> None:
     """Children take 20 at a time."""
     spec, options = make_specs()[name]
-    bundle = write_litert_bundle(tmp_path / "b", spec, make_weights(spec), options)
+    bundle = write_bundle(tmp_path / "b", spec, make_weights(spec), options, "litert")
     original = bundle.file("litert", "model").read_bytes()
     graph, count, first = graph_bytes(original), -(-COUNT // len(make_specs())), FIRST_SEED
     log, report, outcomes = tmp_path / "log", tmp_path / "report", Counter[str]()
@@ -304,5 +303,5 @@ def test_mutated_files_are_refused_or_run(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", make_specs())
 def test_the_untouched_files_run(tmp_path: Path, name: str) -> None:
     spec, options = make_specs()[name]
-    bundle, log = write_litert_bundle(tmp_path / "b", spec, make_weights(spec), options), tmp_path / "log"
+    bundle, log = write_bundle(tmp_path / "b", spec, make_weights(spec), options, "litert"), tmp_path / "log"
     assert in_child(lambda: use(bundle), log, MEMORY) == FINISHED, log.read_text() if log.exists() else "a signal"

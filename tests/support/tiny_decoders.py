@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm.bundle import Bundle
+from edgeslm.converters.convert import TARGETS
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import stage
-from edgeslm.converters.to_onnx import write_target
 from edgeslm.manifest import Manifest
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, tensor_shapes
 from edgeslm.weights import WeightSource
@@ -75,12 +75,13 @@ def make_ids(spec: DecoderSpec, count: int, seed: int = 1) -> npt.NDArray[np.int
     return np.random.default_rng(seed).integers(0, spec.vocab_size, count)
 
 
-def write_bundle(folder: Path, spec: DecoderSpec, weights: WeightSource, options: Options) -> Bundle:
-    """A bundle with the target "onnx", and no tokenizer; the last id ends a text."""
-    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config={"eos_token_id": spec.vocab_size - 1})
+def write_bundle(folder: Path, spec: DecoderSpec, weights: WeightSource, options: Options, *to: str) -> Bundle:
+    """A bundle with the targets ``to`` ("onnx" if none is named), and no tokenizer; the last id ends a text."""
+    config = {"eos_token_id": spec.vocab_size - 1}
+    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config=config, folder=folder)
     with stage(folder, None) as staging:
-        target = write_target(source, options, staging, lambda what, done, total: None)
-        staging.commit(Manifest(spec, dict(staging.files), {"onnx": target}))
+        targets = {n: TARGETS[n].write(source, options, staging, lambda *done: None) for n in to or ("onnx",)}
+        staging.commit(Manifest(spec, dict(staging.files), targets))
     return Bundle.open(folder)
 
 
