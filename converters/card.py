@@ -28,10 +28,9 @@ def model_card(checkpoint: Checkpoint, manifest: Manifest) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, target in manifest.targets.items():
-        settings = ", ".join(f"{k} {v}" for k, v in target.settings.items() if k != "notes" and not isinstance(v, dict))
         measured = target.verification.get("engines", {})
-        lines += [_row(name, settings, m) for m in measured.values()] or [
-            f"| {name} | {settings} | | | | | not verified |"
+        lines += [_row(name, target.summary, m) for m in measured.values()] or [
+            f"| {name} | {target.summary} | | | | | not verified |"
         ]
     notes = [f"- {name}: {note}" for name, t in manifest.targets.items() for note in t.settings.get("notes", ())]
     lines += [

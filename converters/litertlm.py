@@ -91,7 +91,7 @@ def start_token(tokenizer: Path) -> StartToken | None:
 
     backend = tokenizers.Tokenizer.from_file(str(tokenizer))
     bare, whole = (backend.encode("a", add_special_tokens=special).ids for special in (False, True))
-    if whole[1 : 1 + len(bare)] != bare:
+    if len(whole) <= len(bare) or whole[1 : 1 + len(bare)] != bare:
         return None
     return StartToken(whole[0], str(backend.id_to_token(whole[0])))
 

@@ -51,15 +51,18 @@ def built_in_text() -> str:
 
 
 def reference_ids(spec: DecoderSpec, encode: Callable[[str], list[int]] | None) -> npt.NDArray[np.int32]:
-    """Up to 256 token ids within the context: of the built-in text, or seeded random ones without a tokenizer."""
+    """Up to 256 token ids within the context: of the built-in text, or seeded random ones.
+
+    Random ones where there is no tokenizer, or it knows nothing of the text.
+    """
     count = min(TOKENS, spec.context_length)
-    if encode is None:
-        return np.random.default_rng(0).integers(0, spec.vocab_size, count).astype(np.int32)
-    text = built_in_text()
-    ids = encode(text)
-    while len(ids) < count:  # a tokenizer with very long tokens
-        text += text
+    text, ids, before = built_in_text(), [], -1
+    while encode and before < len(ids) < count:  # again with twice the text for a tokenizer with very long tokens
+        before = len(ids)
         ids = encode(text)
+        text += text
+    if len(ids) < count:
+        return np.random.default_rng(0).integers(0, spec.vocab_size, count).astype(np.int32)
     return np.asarray(ids[:count], np.int32)
 
 

@@ -81,6 +81,11 @@ class TargetEntry:
     tensors: dict[str, TensorEntry] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def summary(self) -> str:
+        """The settings in one line, without lists and tables."""
+        return ", ".join(f"{k} {v}" for k, v in self.settings.items() if not isinstance(v, list | dict))
+
 
 @dataclass(frozen=True)
 class Manifest:

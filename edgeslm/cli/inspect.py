@@ -26,15 +26,13 @@ def command(bundle: Path, as_json: bool) -> None:
     """
     from edgeslm.bundle import Bundle
 
-    found = describe(Bundle.open(bundle))
+    opened = Bundle.open(bundle)
+    found = describe(opened)
     if as_json:
         print_json(found)
         return
     print_table(("model", ""), [(k.replace("_", " "), v) for k, v in {**found["provenance"], **found["model"]}.items()])
-    targets = [
-        (name, ", ".join(f"{k} {v}" for k, v in t["settings"].items() if k != "notes"), _measured(t["verification"]))
-        for name, t in found["targets"].items()
-    ]
+    targets = [(name, t.summary, _measured(t.verification)) for name, t in opened.manifest.targets.items()]
     print_table(("target", "settings", "verified"), targets)
     notes = [(name, note) for name, t in found["targets"].items() for note in _notes(t["settings"])]
     if notes:

@@ -19,6 +19,8 @@ HEAVY = {
     "safetensors",
     "huggingface_hub",
     "flatbuffers",
+    "ai_edge_litert",
+    "litert_lm_builder",
 }
 OPTIONAL_AT_RUNTIME = {"tokenizers", "jinja2", "rich", "click"}
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from decoder_cases import CONFIGS, MUTATIONS, mutated
+from golden_files import golden
 from litert_runner import LitertRunner
 from tiny_decoders import ArraySource, make_ids, make_spec, make_weights, relative_error
+from tiny_models import CASES, write_checkpoint
 
+from edgeslm.converters.checkpoint import open_checkpoint
 from edgeslm.converters.litert_weights import decode, encode, storages
 from edgeslm.converters.policy import Options
+from edgeslm.converters.tflite_graph import Model
 from edgeslm.converters.to_litert import check_options, prefill_sizes, settings, write_tflite
 from edgeslm.engines.reference import ReferenceEngine
 from edgeslm.errors import ArgumentError, CheckpointError, UnsupportedModelError
@@ -85,6 +92,78 @@ def test_padding_beyond_the_context_overwrites_nothing(tmp_path: Path, context: 
         found += [runner.decode(int(token)) for token in ids[start + count :]]
         kept = np.concatenate([expected[:start], expected[start + count :]])
         assert relative_error(np.array(found), kept) < 1e-5, start
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_golden_equals_transformers(tmp_path: Path, case: str) -> None:
+    checkpoint = open_checkpoint(write_checkpoint(tmp_path / "checkpoint", CASES[case]))
+    path, (ids, expected) = tmp_path / "model.tflite", golden(case)
+    write_tflite(path, checkpoint.spec, Options("none"), checkpoint.weights, lambda done, total: None)
+    found = LitertRunner(path).run(ids, decoded=len(ids) - 11)  # 11: one padded call, longer than the windows
+    error = float(np.abs(found - expected[11:]).max() / np.abs(expected).max())
+    print(f"{case}: error {error:.1e} of max |logit|")
+    assert error <= 2e-5
+
+
+def read_model(path: Path) -> Any:
+    return schema.ModelT.InitFromPackedBuf(path.read_bytes())
+
+
+def test_a_tied_table_is_stored_once_for_all_signatures(tmp_path: Path) -> None:
+    spec = make_spec(hidden=128, inner=192)
+    for options in LEVELS:
+        written(tmp_path, spec, make_weights(spec), options)
+        model = read_model(tmp_path / f"{level_name(options)}.tflite")
+        tables = [t for graph in model.subgraphs for t in graph.tensors if t.name == b"embed"]
+        assert len(tables) == 3 and len({t.buffer for t in tables}) == 1
+
+
+def test_weights_lie_behind_the_flatbuffer(tmp_path: Path) -> None:
+    spec = make_spec(hidden=128, inner=192, tied=False, mlp_bias=True)
+    written(tmp_path, spec, make_weights(spec), Options("int4"))
+    path = tmp_path / f"{level_name(Options('int4'))}.tflite"
+    placed = sorted((b.offset, b.size) for b in read_model(path).buffers if b.offset)
+    names = {t.name for t in read_model(path).subgraphs[-1].tensors}
+    assert {n.encode() for n in tensor_shapes(spec)} <= names
+    assert all(offset % 64 == 0 for offset, _ in placed)
+    ends = [offset + size for offset, size in placed]
+    assert all(end <= start for end, (start, _) in zip(ends, placed[1:], strict=False))
+    assert ends[-1] == path.stat().st_size
+
+
+@pytest.mark.parametrize("options", [Options("none"), *LEVELS], ids=level_name)
+def test_operators_have_the_versions_that_keep_older_runtimes_out(tmp_path: Path, options: Options) -> None:
+    spec = make_spec(hidden=128, inner=192)
+    written(tmp_path, spec, make_weights(spec), options)
+    model, operators = read_model(tmp_path / f"{level_name(options)}.tflite"), schema.BuiltinOperator
+    versions = {(code.builtinCode, code.version) for code in model.operatorCodes}
+    levels = {options.quantize, options.embed or options.quantize}
+    linear = {version for code, version in versions if code == operators.FULLY_CONNECTED}
+    assert linear == {13 if level == "int4" else 12 for level in levels}
+    embedding = 1 if options.quantize == "none" else 4
+    assert {v for code, v in versions if code == operators.EMBEDDING_LOOKUP} == {embedding}
+
+
+def test_a_file_beyond_four_gigabytes_runs(tmp_path: Path) -> None:
+    """A hole stands for most of the weights; the linear behind it needs 64-bit offsets."""
+    rows, x = make_weights(make_spec()).arrays["embed"], np.arange(64, dtype=np.float32)[None]
+    model = Model()
+    graph = model.graph("linear")
+    value = graph.input("x", "float32", (1, 64))
+    graph.weight("hole", "int8", (1 << 22, 1 << 10))
+    graph.output(
+        "y", graph.op("FULLY_CONNECTED", (value, graph.weight("w", "float32", rows.shape), -1), (1, len(rows)))
+    )
+    offsets, size = model.layout()
+    assert offsets["w"] > 1 << 32
+    path = tmp_path / "model.tflite"
+    with path.open("wb") as file:
+        file.write(model.serialize({"hole": np.ones(1 << 22, np.float32)}, offsets))
+        file.truncate(size)
+        file.seek(offsets["w"])
+        file.write(rows.tobytes())
+    runner = Interpreter(model_path=str(path)).get_signature_runner("linear")
+    assert relative_error(runner(x=x)["y"], x @ rows.T) < 1e-6
 
 
 def test_settings_name_the_tensors_with_other_blocks() -> None:
