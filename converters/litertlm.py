@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeslm.converters.source_files import read_json
 from edgeslm.errors import MissingExtraError
-from edgeslm.generation.options import GenerationDefaults
+from edgeslm.generation.options import GenerationOptions
 from edgeslm.tokenizer import TOKENIZER_CONFIG
 
 # LiteRT-LM renders chat templates with each message's content as a list of parts, and puts the start token before the
@@ -55,7 +55,7 @@ def write_litertlm(path: Path, tflite: Path, tokenizer: Path, metadata: bytes) -
             file.build(stream)
 
 
-def llm_metadata(context_length: int, defaults: GenerationDefaults, start: StartToken | None, template: str) -> bytes:
+def llm_metadata(context_length: int, options: GenerationOptions, start: StartToken | None, template: str) -> bytes:
     """What the runtime has to know of a model.
 
     Raises:
@@ -66,13 +66,12 @@ def llm_metadata(context_length: int, defaults: GenerationDefaults, start: Start
     data.llm_model_type.generic_model.SetInParent()
     if start is not None:
         data.start_token.token_ids.ids.append(start.id)
-    for stop in sorted(defaults.eos_ids):
+    for stop in sorted(options.eos_ids):
         data.stop_tokens.add().token_ids.ids.append(stop)
-    sampler = data.sampler_params  # greedy is "the best of one": its command line knows top-p sampling only
-    sampler.type = sampler.TOP_P
-    suggested = defaults.options()
-    sampler.k = suggested.top_k or MOST_LIKELY if defaults.do_sample else 1
-    sampler.p, sampler.temperature = (suggested.top_p, suggested.temperature) if defaults.do_sample else (1.0, 1.0)
+    sampler, sampled = data.sampler_params, options.temperature > 0
+    sampler.type = sampler.TOP_P  # greedy is "the best of one": the runtime's command line knows no other type
+    sampler.k = options.top_k or MOST_LIKELY if sampled else 1
+    sampler.p, sampler.temperature = (options.top_p, options.temperature) if sampled else (1.0, 1.0)
     data.jinja_prompt_template = runtime_template(template or PLAIN, start.text if start else "")
     return bytes(data.SerializeToString())
 

@@ -56,7 +56,8 @@ def reference_ids(spec: DecoderSpec, encode: Callable[[str], list[int]] | None) 
     Random ones where there is no tokenizer, or it knows nothing of the text.
     """
     count = min(TOKENS, spec.context_length)
-    text, ids, before = built_in_text(), [], -1
+    ids: list[int] = []
+    text, before = built_in_text(), -1
     while encode and before < len(ids) < count:  # again with twice the text for a tokenizer with very long tokens
         before = len(ids)
         ids = encode(text)

@@ -79,7 +79,7 @@ def write_target(
 
 def _write_bundle(path: Path, tflite: Path, checkpoint: Checkpoint) -> None:
     tokenizer = Tokenizer.from_folder(checkpoint.folder)
-    defaults = read_defaults(json.dumps(checkpoint.generation_config).encode(), tokenizer.eos_id)
+    defaults = read_defaults(json.dumps(checkpoint.generation_config).encode(), tokenizer.eos_id).options()
     start = start_token(checkpoint.folder / TOKENIZER_JSON)
     metadata = llm_metadata(checkpoint.spec.context_length, defaults, start, chat_template(checkpoint.folder))
     write_litertlm(path, tflite, checkpoint.folder / TOKENIZER_JSON, metadata)

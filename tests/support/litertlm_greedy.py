@@ -27,12 +27,15 @@ class LitertLm:
         backend = self._module.Backend.CPU(thread_count=1)
         self.engine = self._module.Engine(str(path), backend=backend, cache_dir=str(cache))
 
+    def sampler(self) -> Any:
+        """Greedy."""
+        return self._module.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0)
+
     def texts(self, turns: list[str], count: int) -> list[str]:
         """For each turn at most ``count`` tokens after it, as text, in one session."""
-        config = self._module.SamplerConfig(top_k=1, top_p=1.0, temperature=1.0)
         texts = []
         with self.engine.create_session(
-            apply_prompt_template=False, max_output_tokens=count, sampler_config=config
+            apply_prompt_template=False, max_output_tokens=count, sampler_config=self.sampler()
         ) as session:
             for turn in turns:
                 session.run_prefill([turn])
