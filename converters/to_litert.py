@@ -78,11 +78,12 @@ def write_target(
 
 
 def _write_bundle(path: Path, tflite: Path, checkpoint: Checkpoint) -> None:
-    tokenizer = Tokenizer.from_folder(checkpoint.folder)
-    defaults = read_defaults(json.dumps(checkpoint.generation_config).encode(), tokenizer.eos_id).options()
-    start = start_token(checkpoint.folder / TOKENIZER_JSON)
-    metadata = llm_metadata(checkpoint.spec.context_length, defaults, start, chat_template(checkpoint.folder))
-    write_litertlm(path, tflite, checkpoint.folder / TOKENIZER_JSON, metadata)
+    spec, folder = checkpoint.spec, checkpoint.folder
+    generation, end = json.dumps(checkpoint.generation_config).encode(), Tokenizer.from_folder(folder).eos_id
+    options = read_defaults(generation, end, spec.vocab_size).options()
+    start = start_token(folder / TOKENIZER_JSON)
+    metadata = llm_metadata(spec.context_length, options, start, chat_template(folder))
+    write_litertlm(path, tflite, folder / TOKENIZER_JSON, metadata)
 
 
 def settings(spec: DecoderSpec, options: Options) -> dict[str, Any]:
