@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from edgeslm.generation.loop import Generation
     from edgeslm.generation.options import GenerationArguments
-    from edgeslm.generation.result import ChosenLogprob, GenerationResult, Timings, TokenLogprob
+    from edgeslm.generation.result import ChosenLogprob, GenerationResult, Memory, Timings, TokenLogprob
     from edgeslm.tokenizer import Tokenizer
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Generation",
     "GenerationArguments",
     "GenerationResult",
+    "Memory",
     "MissingExtraError",
     "Model",
     "ModelFormatError",
@@ -72,6 +73,7 @@ _HOMES = {
     "Generation": "generation.loop",
     "GenerationArguments": "generation.options",
     "GenerationResult": "generation.result",
+    "Memory": "generation.result",
     "Model": "api",
     "load": "api",
     "Session": "engines.session",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +14,7 @@ from edgeslm.bundle import Bundle
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import open_engine
 from edgeslm.generation.loop import new_token_limit
+from edgeslm.memory import process_memory
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def benchmark(
         ids = np.random.default_rng(0).integers(0, bundle.spec.vocab_size, prompt)
         runs = [_run(opened, ids, new) for _ in range(1 + repeat)][1:]
         first, prefill, decode = (statistics.median(column) for column in zip(*runs, strict=True))
-        peak, anonymous = memory()
+        peak, anonymous = process_memory()
         return Benchmark(
             prefill_tok_s=prompt / prefill,
             decode_tok_s=new / decode,
@@ -82,26 +82,3 @@ def _run(engine: Engine, ids: npt.NDArray[np.int64], new: int) -> tuple[float, f
         return first - start, prefilled - opened, perf_counter() - first
     finally:
         session.close()
-
-
-def memory() -> tuple[int | None, int | None]:
-    """Peak resident and current anonymous bytes of this process, None where the system does not tell."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return _peak_from_rusage(), None
-    kilobytes = {k: int(v.split()[0]) for k, v in (line.split(":", 1) for line in lines) if v.endswith("kB")}
-    peak, anonymous = kilobytes.get("VmHWM"), kilobytes.get("RssAnon")
-    return (
-        _peak_from_rusage() if peak is None else peak * 1024,
-        None if anonymous is None else anonymous * 1024,
-    )
-
-
-def _peak_from_rusage() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others kilobytes

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from time import perf_counter
 from types import TracebackType
 
 from edgeslm.engines.protocol import Engine, Logits
 from edgeslm.engines.session import Session
-from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
+from edgeslm.errors import ArgumentError, CancelledError, ContextLengthError
 from edgeslm.generation._sampling import Sampler
 from edgeslm.generation.options import GenerationOptions
-from edgeslm.generation.result import ChosenLogprob, FinishReason, GenerationResult, Timings, TokenLogprob
+from edgeslm.generation.result import ChosenLogprob, FinishReason, GenerationResult, Memory, Timings, TokenLogprob
 from edgeslm.generation.stop import StopStrings
+from edgeslm.memory import cache_bytes, process_memory
 from edgeslm.text_stream import StreamDecoder
 
 DEFAULT_NEW_TOKENS = 256
@@ -61,6 +63,8 @@ class Generation:
         self._text: list[str] = []
         self._logprobs: list[ChosenLogprob] = []
         self._cancelled = False
+        self._session: Session | None = None  # the one in use
+        self._lock = threading.RLock()  # of both; a signal handler may cancel while this thread holds it
         self._pieces = self._run(session)
         self._cached_tokens, self._decode_steps = 0, 0
         self._start = self._prompt_s = self._decode_s = 0.0
@@ -75,8 +79,14 @@ class Generation:
         return next(self._pieces)
 
     def cancel(self) -> None:
-        """End the completion soon, from any thread: the iteration gives what text is left, and stops."""
-        self._cancelled = True
+        """End the completion soon, from any thread or signal handler: the iteration gives what text is left, and stops.
+
+        A pass under way in the engine is stopped, as :meth:`Session.cancel` says.
+        """
+        with self._lock:
+            self._cancelled = True
+            if self._session is not None:
+                self._session.cancel()
 
     def close(self) -> None:
         """End the completion now, from the thread that iterates. Closing one that is finished does nothing."""
@@ -100,6 +110,7 @@ class Generation:
             tokens=tuple(self.tokens),
             finish_reason=self.finish_reason,
             timings=self._timings(),
+            memory=self._memory(),
             logprobs=None if self._options.logprobs is None else tuple(self._logprobs),
         )
 
@@ -115,6 +126,7 @@ class Generation:
         self._start = perf_counter()
         session = self._engine.new_session() if given is None else given
         try:
+            self._use(session)
             self._cached_tokens = session.length
             sampler, ids = self._sampler(), self._prompt[session.length :]
             while self.finish_reason is None:
@@ -122,8 +134,16 @@ class Generation:
                     yield piece
                 ids = self.tokens[-1:]
         finally:
+            self._use(None)
             if given is None:
                 session.close()
+            elif self._cancelled:
+                session.uncancel()  # what came too late to stop a pass of this completion is not for the next one
+
+    def _use(self, session: Session | None) -> None:
+        """Let ``cancel`` reach this session."""
+        with self._lock:
+            self._session = session
 
     def _sampler(self) -> Sampler:
         o = self._options
@@ -159,13 +179,9 @@ class Generation:
 
     def _logits(self, session: Session, ids: Sequence[int]) -> Logits | None:
         """None where the completion has been cancelled, before or meanwhile."""
-        if self._cancelled:
-            return None
         try:
-            logits = session.forward(ids)
-        except EngineError:
-            if not self._cancelled:
-                raise
+            logits = None if self._cancelled else session.forward(ids)
+        except CancelledError:  # by this completion, or by the owner of its session
             return None
         return None if self._cancelled else logits
 
@@ -200,6 +216,10 @@ class Generation:
         else:
             self._decode_s += now - before
             self._decode_steps += 1
+
+    def _memory(self) -> Memory:
+        held = len(self._prompt) + len(self.tokens)
+        return Memory(cache_bytes(self._engine.spec, self._engine.kv_type, held), process_memory()[0])
 
     def _timings(self) -> Timings:
         prompt_s, forwarded = self._prompt_s, len(self._prompt) - self._cached_tokens

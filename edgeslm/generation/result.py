@@ -39,6 +39,14 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes; None where they are not known."""
+
+    cache_bytes: int | None  # of keys and values of prompt and completion, without what an engine keeps in reserve
+    peak_rss_bytes: int | None  # of the process, since it began: weights and all
+
+
+@dataclass(frozen=True)
 class GenerationResult:
     """A completion: without the prompt, the end-of-text or stop token, and in the text the stop string."""
 
@@ -46,4 +54,5 @@ class GenerationResult:
     tokens: tuple[int, ...]  # as generated: with those that spell a stop string
     finish_reason: FinishReason
     timings: Timings
+    memory: Memory
     logprobs: tuple[ChosenLogprob, ...] | None  # of each of the tokens; None unless asked for

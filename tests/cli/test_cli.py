@@ -41,7 +41,8 @@ def test_run_prints_the_completion(edgeslm: Edgeslm, bundle: Path) -> None:
 
 def test_run_json(edgeslm: Edgeslm, bundle: Path) -> None:
     found = edgeslm("run", bundle, PROMPT, *ENGINE, "--json").json
-    assert set(found) == {"text", "tokens", "finish_reason", "timings", "logprobs"}
+    assert set(found) == {"text", "tokens", "finish_reason", "timings", "memory", "logprobs"}
+    assert all(value > 0 for value in found["memory"].values())
     assert found["logprobs"] is None
     assert found["text"] == ANSWER and found["finish_reason"] == "eos"
     assert found["timings"]["new_tokens"] == len(found["tokens"]) > 3

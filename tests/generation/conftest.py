@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Backend
 
 from edgeslm.engines.checks import check_ids
 from edgeslm.engines.protocol import Logits, Rows, TokenIds
-from edgeslm.errors import EngineError
+from edgeslm.errors import CancelledError, EngineError
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp
 from edgeslm.tokenizer import Tokenizer
 
@@ -29,12 +29,15 @@ class ScriptedSession:
     engine: ScriptedEngine
     length: int = 0
     closed: bool = False
+    cancelled: bool = False
 
     def forward(self, ids: TokenIds, rows: Rows = "last") -> Logits:
         """Logits whose peak is the script's next token; with rows="all", row i peaks at ids[i]."""
         checked = check_ids(ids, self.engine.spec, self.length)
         if self.closed or self.engine.closed:
             raise EngineError("closed")
+        if self.uncancel():
+            raise CancelledError
         if self.engine.failure:
             raise self.engine.failure
         self.length += len(checked)
@@ -47,6 +50,13 @@ class ScriptedSession:
     def truncate(self, length: int) -> None:
         self.length = length
 
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def uncancel(self) -> bool:
+        was, self.cancelled = self.cancelled, False
+        return was
+
     def close(self) -> None:
         self.closed = True
 
@@ -56,6 +66,7 @@ class ScriptedEngine:
     spec: DecoderSpec
     script: list[int]
     name: str = "scripted"
+    kv_type: str = "f32"
     isa: str = ""
     threads: int = 1
     closed: bool = False

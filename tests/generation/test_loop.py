@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
+from edgeslm.errors import ArgumentError, CancelledError, ContextLengthError, EngineError
 from edgeslm.generation.loop import Generation, new_token_limit
 from edgeslm.generation.options import GenerationOptions
 from edgeslm.tokenizer import Tokenizer
@@ -110,6 +111,46 @@ def test_one_that_was_not_begun_is_cancelled_without_work(make_engine: MakeEngin
         assert generation.run().finish_reason == "cancelled" and not engine.forwarded
 
 
+def test_cancel_stops_a_pass_under_way(make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = make_engine([5])
+    session = engine.new_session()
+    entered, stopped = threading.Event(), threading.Event()
+
+    def forward(ids: list[int]) -> None:
+        entered.set()
+        assert stopped.wait(60)
+        raise CancelledError
+
+    monkeypatch.setattr(session, "forward", forward)
+    monkeypatch.setattr(session, "cancel", stopped.set)
+    generation = Generation(engine, [2, 3], GenerationOptions(), session=session)
+    other = threading.Thread(target=lambda: (entered.wait(60), generation.cancel()))
+    other.start()
+    result = generation.run()
+    other.join()
+    assert (result.tokens, result.finish_reason) == ((), "cancelled")
+    assert result.timings.first_token_s is None and result.timings.prompt_tok_s is None
+
+
+def test_a_cancel_is_not_for_the_next_completion(make_engine: MakeEngine, make_tokenizer: MakeTokenizer) -> None:
+    engine, tokenizer = make_engine([100, 101, 102]), make_tokenizer("byte_level")
+    session = engine.new_session()
+    generation = Generation(engine, [2], GenerationOptions(), tokenizer.stream(), session)
+    next(generation)
+    generation.cancel()
+    assert generation.run().finish_reason == "cancelled" and session.length == 1
+    generation.cancel()  # too late: nothing happens
+    assert not session.cancelled
+    assert Generation(engine, [2, 100], GenerationOptions(max_new_tokens=1), session=session).run().tokens == (101,)
+
+
+def test_the_owner_of_a_session_may_cancel_it(make_engine: MakeEngine) -> None:
+    engine = make_engine([5])
+    session = engine.new_session()
+    session.cancel()
+    assert Generation(engine, [2], GenerationOptions(), session=session).run().finish_reason == "cancelled"
+
+
 def test_leaving_the_block_closes_it(make_engine: MakeEngine, make_tokenizer: MakeTokenizer) -> None:
     engine, generation = text_engine(make_engine, make_tokenizer("byte_level"), "xyz")
     with generation:
@@ -204,3 +245,9 @@ def test_timings_add_up(make_engine: MakeEngine) -> None:
     assert (t.prompt_tokens, t.cached_tokens, t.new_tokens) == (2, 0, 3)
     assert t.first_token_s is not None and 0 < t.prompt_s <= t.first_token_s and t.decode_s > 0
     assert t.prompt_tok_s == pytest.approx(2 / t.prompt_s) and t.decode_tok_s == pytest.approx(2 / t.decode_s)
+
+
+def test_memory_is_that_of_the_tokens_and_of_the_process(make_engine: MakeEngine) -> None:
+    result = Generation(make_engine([5, 6, 7]), [2, 3], GenerationOptions(max_new_tokens=3)).run()
+    assert result.memory.cache_bytes == 5 * 2 * 2 * 4  # keys and values of one head of 2, float32
+    assert result.memory.peak_rss_bytes is None or result.memory.peak_rss_bytes > 2**20
