@@ -19,6 +19,7 @@ from edgeslm.text_stream import (
     WindowDecoder,
     always,
 )
+from edgeslm.tokenizer_check import check_tokenizer_json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -83,11 +84,16 @@ class Tokenizer:
         found = self.token_id(token)
         return found if found in self._special else None
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of raw text; begin-of-text and the like are added as tokenizer.json says.
+    def encode(self, text: str, special_tokens: bool = True) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: Unicode; where it spells a special token, it is that token.
+            special_tokens: add begin-of-text and the like as tokenizer.json says; False where the text has them.
 
         Raises:
             ArgumentError: not a string, not valid Unicode (a lone surrogate), or it makes a token the model has not.
+            ModelFormatError: tokenizer.json fails on this text.
         """
         if not isinstance(text, str):
             raise ArgumentError(f"text: expected a string, found {type(text).__name__}")
@@ -97,12 +103,23 @@ class Tokenizer:
             raise ArgumentError(
                 f"text: character {error.start} is a lone surrogate, not Unicode text: read the input as UTF-8"
             ) from None
-        ids: list[int] = self._backend.encode(text).ids
+        ids = self._ids(text, special_tokens)
         if self._model_vocab is not None and max(ids, default=0) >= self._model_vocab:
             raise ArgumentError(
                 f"text: token {self._backend.id_to_token(max(ids))!r} has id {max(ids)}, and the model knows "
                 f"{self._model_vocab} tokens: leave it out of the text"
             )
+        return ids
+
+    def _ids(self, text: str, special_tokens: bool) -> list[int]:
+        try:
+            ids: list[int] = self._backend.encode(text, add_special_tokens=special_tokens).ids
+        except (KeyboardInterrupt, MemoryError):
+            raise
+        except BaseException as error:  # a panic, such as of a regular expression that has tried too long
+            raise ModelFormatError(
+                f"{TOKENIZER_JSON}: fails on this text ({_one_line(error)}); get the file from another source"
+            ) from None
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -129,6 +146,10 @@ class Tokenizer:
 def _parse(raw: bytes) -> tokenizers.Tokenizer:
     import tokenizers
 
+    try:
+        check_tokenizer_json(raw)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{TOKENIZER_JSON}: {error}; get it from another source") from None
     try:
         backend = tokenizers.Tokenizer.from_str(raw.decode("utf-8"))
         backend.no_truncation()  # both would change a prompt silently
