@@ -103,7 +103,7 @@ GENERATION_OPTIONS = (
         "--repetition-penalty",
         type=number(0, above=True),
         metavar="NUMBER",
-        help="Above 1: tokens of prompt and completion become less likely; 1.1 is much.",
+        help="Above 1: tokens of prompt and completion become less likely; 1: off.",
     ),
     click.option(
         "--presence-penalty",

@@ -69,6 +69,7 @@ class Generation:
         self._cached_tokens, self._decode_steps = 0, 0
         self._start = self._prompt_s = self._decode_s = 0.0
         self._first_token_s: float | None = None
+        self._result: GenerationResult | None = None
         self.tokens: list[int] = []
         self.finish_reason: FinishReason | None = None
 
@@ -105,14 +106,16 @@ class Generation:
         """The completion; one that is not finished is closed, and has what came until then."""
         self.close()
         assert self.finish_reason is not None
-        return GenerationResult(
-            text="".join(self._text),
-            tokens=tuple(self.tokens),
-            finish_reason=self.finish_reason,
-            timings=self._timings(),
-            memory=self._memory(),
-            logprobs=None if self._options.logprobs is None else tuple(self._logprobs),
-        )
+        if self._result is None:
+            self._result = GenerationResult(
+                text="".join(self._text),
+                tokens=tuple(self.tokens),
+                finish_reason=self.finish_reason,
+                timings=self._timings(),
+                memory=self._memory(),
+                logprobs=None if self._options.logprobs is None else tuple(self._logprobs),
+            )
+        return self._result
 
     def __enter__(self) -> Generation:
         return self

@@ -15,10 +15,11 @@ log = logging.getLogger("edgeslm.generation")
 
 GENERATION_CONFIG = "generation_config.json"
 MAX_SEED = 2**64 - 1
+MAX_TOKENS = 2**63 - 1  # no context holds as many
 MAX_LOGPROBS = 100  # for each token; whoever wants a whole row asks Model.logits
 
 _READERS: dict[str, Reader] = {
-    "max_new_tokens": optional(integer(1)),
+    "max_new_tokens": optional(integer(1, MAX_TOKENS)),
     "temperature": number(0),
     "top_k": integer(0),
     "top_p": number(0, 1),
@@ -218,7 +219,7 @@ def _eos_ids(config: Mapping[str, Any], eos_id: int | None) -> frozenset[int]:
 
 def _one_limit(max_tokens: Any, max_new_tokens: Any) -> int:
     """The limit, by either of its names."""
-    limit: int = integer(1)("max_tokens", max_tokens)
+    limit: int = integer(1, MAX_TOKENS)("max_tokens", max_tokens)
     if max_new_tokens is not None and _READERS["max_new_tokens"]("max_new_tokens", max_new_tokens) != limit:
         raise ArgumentError(f"max_new_tokens is {max_new_tokens} and max_tokens {limit}: give one of them")
     return limit

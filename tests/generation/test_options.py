@@ -36,8 +36,8 @@ ODD = [
 ]
 # Those of ODD that make sense; None leaves the option to the model.
 SENSIBLE = {
-    "max_new_tokens": [1, 2**63, 2**64, 10**400, None],
-    "max_tokens": [1, 2**63, 2**64, 10**400, None],
+    "max_new_tokens": [1, None],
+    "max_tokens": [1, None],
     "temperature": [0, 1, 0.5, 1e308, 2**63, 2**64, None],
     "top_k": [0, 1, 2**63, 2**64, 10**400, None],
     "top_p": [0, 1, 0.5, None],
