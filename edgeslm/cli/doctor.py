@@ -13,7 +13,17 @@ from edgeslm._version import __version__
 from edgeslm.cli.options import json_option
 from edgeslm.cli.output import print_json, print_table
 
-PACKAGES = ("numpy", "tokenizers", "jinja2", "onnxruntime", "ai-edge-litert", "onnx", "safetensors", "huggingface-hub")
+PACKAGES = (
+    "numpy",
+    "tokenizers",
+    "jinja2",
+    "onnxruntime",
+    "ai-edge-litert",
+    "coremltools",
+    "onnx",
+    "safetensors",
+    "huggingface-hub",
+)
 # Those that matter to kernels, as /proc/cpuinfo names them.
 CPU_FEATURES = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"),

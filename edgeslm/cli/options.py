@@ -62,7 +62,7 @@ engine_option = click.option(
     metavar="NAME",
     default="auto",
     show_default=True,
-    help="native, onnxruntime, litert, reference or auto.",
+    help="native, onnxruntime, litert, coreml, reference or auto.",
 )
 
 

@@ -38,11 +38,18 @@ def _reference(bundle: Bundle, threads: int) -> Engine:
     return ReferenceEngine(bundle.spec, BundleWeights(bundle), fingerprint=bundle.fingerprint("onnx"))
 
 
+def _coreml(bundle: Bundle, threads: int) -> Engine:
+    from edgeslm.engines.coreml import CoreMlEngine
+
+    return CoreMlEngine.open(bundle, threads)
+
+
 # In order of preference; each serves the target named beside it.
 ENGINES: dict[str, tuple[str, Opener]] = {
     "native": ("onnx", _native),
     "onnxruntime": ("onnx", _onnxruntime),
     "litert": ("litert", _litert),
+    "coreml": ("coreml", _coreml),
     "reference": ("onnx", _reference),
 }
 
@@ -55,6 +62,8 @@ def unavailable(name: str) -> str:
         from edgeslm.engines.litert_runtime import tflite_note
 
         return 'ai-edge-litert is not installed: pip install "edgeslm[litert]"' + tflite_note()
+    if name == "coreml" and importlib.util.find_spec("coremltools") is None:
+        return 'coremltools is not installed: pip install "edgeslm[coreml]"'
     return ""
 
 

@@ -16,6 +16,7 @@ from edgeslm.engines.registry import ENGINES, open_engine
 from edgeslm.errors import ArgumentError, EngineError, SessionFileError
 
 SPECS = {"full": make_spec(context=200), "window": make_spec(context=200, attention={"window": 8})}
+ROUNDING = {"coreml": 2e-3}  # its states are float16: an element may round the other way where a sum differs
 OpenEngine = Callable[[str, str], Engine]
 
 
@@ -32,6 +33,10 @@ def engine(request: pytest.FixtureRequest, open_one: OpenEngine) -> Engine:
     return open_one(*request.param)
 
 
+def close_to(engine: Engine) -> float:
+    return ROUNDING.get(engine.name, 1e-5)
+
+
 def test_a_fork_goes_its_own_way(engine: Engine) -> None:
     ids, other = make_ids(engine.spec, 60), make_ids(engine.spec, 60, seed=2)
     expected = engine.new_session().forward(ids, "all")
@@ -39,13 +44,13 @@ def test_a_fork_goes_its_own_way(engine: Engine) -> None:
     session.forward(ids[:40])
     fork = session.fork()
     fork.forward(other[:15])
-    assert relative_error(session.forward(ids[40:50], "all"), expected[40:50]) < 1e-5
+    assert relative_error(session.forward(ids[40:50], "all"), expected[40:50]) < close_to(engine)
     late = fork.fork()
     fork.close()
     fresh = engine.new_session()
     fresh.forward(np.concatenate([ids[:40], other[:15]]))
     assert np.array_equal(late.ids, fresh.ids)
-    assert relative_error(late.forward(other[15:], "all"), fresh.forward(other[15:], "all")) < 1e-5
+    assert relative_error(late.forward(other[15:], "all"), fresh.forward(other[15:], "all")) < close_to(engine)
     session.close()
     assert late.length == 40 + 60
 
@@ -60,7 +65,7 @@ def test_a_saved_session_goes_on_where_it_was(engine: Engine, tmp_path: Path) ->
         loaded.forward(ids[::-1][:30])
         loaded.load(path)
         assert loaded.ids.tolist() == ids[:start].tolist()
-        assert relative_error(loaded.forward(ids[start:stop], "all"), expected[start:stop]) < 1e-5
+        assert relative_error(loaded.forward(ids[start:stop], "all"), expected[start:stop]) < close_to(engine)
         loaded.save(path)
     assert list(tmp_path.iterdir()) == [path]
 

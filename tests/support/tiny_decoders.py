@@ -78,7 +78,8 @@ def make_ids(spec: DecoderSpec, count: int, seed: int = 1) -> npt.NDArray[np.int
 def write_bundle(folder: Path, spec: DecoderSpec, weights: WeightSource, options: Options, *to: str) -> Bundle:
     """A bundle with the targets ``to`` ("onnx" if none is named), and no tokenizer; the last id ends a text."""
     config = {"eos_token_id": spec.vocab_size - 1}
-    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config=config, folder=folder)
+    names = {"source": "tiny", "model_type": "tiny", "licence": None, "config": {}, "folder": folder}
+    source: Any = SimpleNamespace(spec=spec, weights=weights, generation_config=config, **names)
     with stage(folder, None) as staging:
         targets = {n: TARGETS[n].write(source, options, staging, lambda *done: None) for n in to or ("onnx",)}
         staging.commit(Manifest(spec, dict(staging.files), targets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgeslm.engines.coreml_interpreter.program import Function, read_function
 from edgeslm.engines.coreml_interpreter.proto import parse_model
 from edgeslm.engines.coreml_interpreter.signature import Value
 from edgeslm.engines.coreml_interpreter.types import NUMPY, Array, OpError
-from edgeslm.errors import ArgumentError, BundleError, EngineError
+from edgeslm.errors import ArgumentError, BundleError, CancelledError, EngineError
 
 States = Mapping[str, Array]
 
@@ -59,10 +59,13 @@ class Interpreter:
             for name, kind in self.function.states.items()
         }
 
-    def run(self, inputs: Mapping[str, Array], states: States) -> tuple[dict[str, Array], dict[str, Array]]:
+    def run(
+        self, inputs: Mapping[str, Array], states: States, cancelled: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Compute the outputs, and the states after it; what was given is not changed.
 
         Raises:
+            CancelledError: ``cancelled``, asked before each operation, said so.
             ArgumentError: inputs that the model does not take.
             EngineError: an operation met values outside of its definition, or a result not of its declared type.
         """
@@ -72,6 +75,8 @@ class Interpreter:
         budget.hold(sum(array.size for array in inputs.values()))
         with np.errstate(all="ignore"):  # inf and NaN are values like others
             for step in self._steps:
+                if cancelled():
+                    raise CancelledError
                 try:
                     for name, array in self._run_step(step, values, after, budget):
                         values[name] = array
