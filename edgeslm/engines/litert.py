@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,7 +85,7 @@ class LitertEngine:
     def make_buffers(self) -> dict[str, Any]:
         """Caches of a new sequence, by the names of inputs and outputs; all zero: masked rows must be finite."""
         buffers = {}
-        with self._running:
+        with self._running, _enough_memory(self.spec):
             for layer, layout in enumerate(self.caches):
                 for name, shape in zip(cache_names(layer), cache_shapes(layout), strict=True):
                     buffers[name] = self._open().buffer(DECODE, name)
@@ -92,7 +94,7 @@ class LitertEngine:
 
     def run(self, ids: npt.NDArray[np.int32], start: int, tokens: int, buffers: dict[str, Any]) -> Logits | None:
         """Append ids behind ``start`` tokens by the signature for ``tokens``; logits (1, vocab) if that is 1."""
-        with self._running:
+        with self._running, _enough_memory(self.spec):
             if tokens not in self._calls:
                 self._calls[tokens] = _Call(self._open(), self.spec, tokens)
             return self._calls[tokens].run(self._open(), ids, start, buffers)
@@ -220,7 +222,8 @@ class LitertCache:
         self._buffers = self._engine.make_buffers()
         for layer, (layout, (keys, values)) in enumerate(zip(self._engine.caches, layers, strict=True)):
             place = _place(layout, keys.shape[1])
-            k, v = (np.zeros(shape, np.float32) for shape in cache_shapes(layout))
+            with _enough_memory(self._engine.spec):
+                k, v = (np.zeros(shape, np.float32) for shape in cache_shapes(layout))
             k[0, :, place], v[0, :, :, place] = keys, values.swapaxes(1, 2)
             for name, full in zip(cache_names(layer), (k, v), strict=True):
                 write(self._buffers[name], full)
@@ -248,6 +251,16 @@ def prefill_plan(count: int, start: int, sizes: tuple[int, ...], context: int) -
         plan.append((used, tokens))
         start, count = start + used, count - used
     return plan
+
+
+@contextmanager
+def _enough_memory(spec: DecoderSpec) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError:
+        raise EngineError(
+            f"no memory for a cache of {spec.context_length} tokens: convert with a smaller --context"
+        ) from None
 
 
 def _kept(layout: CacheLayout, length: int) -> int:

@@ -115,7 +115,7 @@ def _translated(what: str) -> Iterator[None]:
     """LiteRT's exceptions, which are RuntimeErrors of several lines, as one line of ours."""
     try:
         yield
-    except (RuntimeError, ValueError, MemoryError) as error:
+    except (RuntimeError, ValueError) as error:
         raise EngineError(f"{what}: {' '.join(str(error).split())[:400]}") from error
 
 
