@@ -17,20 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from edgeslm.converters.coreml_program import Input, Interface, Program, Var
-from edgeslm.converters.coreml_states import COLUMN_ZERO, CacheGroup, Caches, cache_groups
+from edgeslm.converters.coreml_program import Input, Interface, Program, Var, cast
+from edgeslm.converters.coreml_states import COLUMN_ZERO, Caches, cache_groups, state_shapes
 from edgeslm.spec import Attention, DecoderSpec
 
 HIDDEN = np.float32(30000)  # subtracted from a score that must not be seen; finite in float16 too
 
 
-def interface(spec: DecoderSpec, groups: list[CacheGroup]) -> Interface:
+def interface(spec: DecoderSpec, compute: str) -> Interface:
     """Names and shapes by which swift-transformers and Hugging Face's Python code drive a model."""
     tokens, columns = (1, spec.context_length), (1, spec.context_length + 1)
-    states = {name: group.shape for group in groups for name in group.names}
     return Interface(
         {"inputIds": Input("int32", (1, tokens)), "causalMask": Input("float16", (1, 1, tokens, columns))},
-        {**states, COLUMN_ZERO: (1,)},
+        state_shapes(cache_groups(spec), compute),
     )
 
 
@@ -49,7 +48,7 @@ class CoremlBuilder:
         self._total = mb.sub(x=columns, y=self._offset)
         self._start = mb.sub(x=self._total, y=self._tokens)
         self._positions = mb.range_1d(start=self._start, end=self._total, step=1)
-        self._caches = Caches(program, cache_groups(spec), self._start, self._total, self._tokens)
+        self._caches = Caches(program, cache_groups(spec), compute, self._start, self._total, self._tokens)
 
     def token_ids(self) -> Var:
         return self._ids
@@ -75,14 +74,14 @@ class CoremlBuilder:
         q, k, v = (self._heads(x, n, a) for x, n in ((q, a.n_heads), (k, a.n_kv_heads), (v, a.n_kv_heads)))
         q, k = self._rotate(q, k, a)
         q = mb.reshape(x=self._cast(q, self._compute), shape=[1, a.n_kv_heads, -1, a.head_dim])
-        keys, values = self._caches.append(cache, self._cast(k, "fp16"), self._cast(v, "fp16"))
-        scores = self._float32(mb.matmul(x=q, y=self._cast(keys, self._compute), transpose_y=True))
+        keys, values = self._caches.append(cache, k, v)
+        scores = self._float32(mb.matmul(x=q, y=keys, transpose_y=True))
         if a.softcap:
             scores = self._cap(scores, a.softcap)
         scores = self._reshape(scores, a.n_kv_heads, group, self._tokens, -1)
         shares = mb.softmax(x=mb.add(x=scores, y=self._mask(a.window)), axis=-1)
         shares = self._reshape(self._cast(shares, self._compute), 1, a.n_kv_heads, self._rows(group), -1)
-        y = mb.matmul(x=shares, y=self._cast(values, self._compute))
+        y = mb.matmul(x=shares, y=values)
         y = self._reshape(y, 1, a.n_heads, self._tokens, a.head_dim)
         return mb.reshape(x=mb.transpose(x=y, perm=[0, 2, 1, 3]), shape=[1, -1, a.n_heads * a.head_dim])
 
@@ -186,9 +185,7 @@ class CoremlBuilder:
 
     def _cast(self, x: Var, dtype: str) -> Var:
         """``x`` as another type; cast once, however many read it."""
-        if x.dtype.__type_info__().name == dtype:
-            return x
-        return self._once((x.name, dtype), lambda: self._mb.cast(x=x, dtype=dtype))
+        return self._once((x.name, dtype), lambda: cast(self._mb, x, dtype))
 
     def _once(self, key: Any, make: Callable[[], Var]) -> Var:
         if key not in self._memo:

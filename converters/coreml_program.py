@@ -132,6 +132,11 @@ class Program:
             array(description.output.add(name=output.name).type.multiArrayType, dtype, ())
 
 
+def cast(mb: Any, x: Var, dtype: str) -> Var:
+    """``x`` as "fp16" or "fp32"."""
+    return x if x.dtype.__type_info__().name == dtype else mb.cast(x=x, dtype=dtype)
+
+
 def _import_mil() -> tuple[Any, Any, Any]:
     """coremltools' MIL, its types, and the target; without its advice on other packages."""
     quiet = logging.getLogger("coremltools")

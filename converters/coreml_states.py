@@ -1,10 +1,11 @@
-"""What a Core ML model keeps between calls, as states: float16 tensors of fixed shape that start as zeros.
+"""What a Core ML model keeps between calls, as states: tensors of fixed shape that start as zeros, in float16 alone.
 
 Layers with the same window and shape of heads share a pair of states, one row of its first dimension each:
 
     keyCache, valueCache     of layers without a window, (layers, 1, n_kv_heads, context, head_dim): row p is position p
     keyCache2, valueCache2   … of the next kind. With a window, (layers, 1, n_kv_heads, window, head_dim): the last
                              ``window`` positions, oldest first
+    keyCacheLow, …           models that compute in float32: what float16 leaves of each value, in float16 again
     columnZero               (1,): 1 once a token was given under the mask's column 0 (see coreml_builder)
 
 Callers find a model with a cache by the first two names, so they are always there.
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeslm.converters.coreml_program import Program, Var
+from edgeslm.converters.coreml_program import Program, Var, cast
 from edgeslm.spec import DecoderSpec
 
-COLUMN_ZERO = "columnZero"
+COLUMN_ZERO, LOW = "columnZero", "Low"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class CacheGroup:
         return (len(self.layers), 1, self.n_kv_heads, self.rows, self.head_dim)
 
 
+def state_shapes(groups: list[CacheGroup], compute: str) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every state of a model that computes in "fp16" or "fp32"."""
+    suffixes = ("", LOW) if compute == "fp32" else ("",)
+    shapes = {name + suffix: group.shape for group in groups for name in group.names for suffix in suffixes}
+    return {**shapes, COLUMN_ZERO: (1,)}
+
+
 def cache_groups(spec: DecoderSpec) -> list[CacheGroup]:
     """The groups of a decoder: those without a window first."""
     layers: dict[tuple[int, int, int], list[int]] = {}
@@ -62,22 +70,33 @@ class Caches:
     A second ``read_state`` would be free to return what was there before the write.
     """
 
-    def __init__(self, program: Program, groups: list[CacheGroup], start: Var, total: Var, tokens: Var) -> None:
+    def __init__(
+        self, program: Program, groups: list[CacheGroup], compute: str, start: Var, total: Var, tokens: Var
+    ) -> None:
         """``start`` positions are there, ``tokens`` come, ``total`` will be: int32 scalars."""
-        self._program, self._start, self._total, self._tokens = program, start, total, tokens
+        self._program, self._compute = program, compute
+        self._start, self._total, self._tokens = start, total, tokens
         self._group = {layer: group for group in groups for layer in group.layers}
         self._live: dict[str, Var] = {}
 
     def append(self, layer: int, k: Var, v: Var) -> tuple[Var, Var]:
-        """Add k and v (1, n_kv_heads, tokens, head_dim) float16; returns keys and values to attend to.
+        """Add k and v (1, n_kv_heads, tokens, head_dim); returns keys and values to attend to, in ``compute``.
 
         Those are of positions 0..total - 1, or start - window..total - 1 in a layer with a window.
         """
-        group = self._group[layer]
+        key, value = (self._append(layer, name, x) for name, x in zip(self._group[layer].names, (k, v), strict=True))
+        return key, value
+
+    def _append(self, layer: int, name: str, new: Var) -> Var:
+        mb, group = self._program.mb, self._group[layer]
         row = group.layers.index(layer)
         step = self._slide if group.window else self._insert
-        key, value = (step(name, group, row, new) for name, new in zip(group.names, (k, v), strict=True))
-        return key, value
+        high = cast(mb, new, "fp16")
+        rows = step(name, group, row, high)
+        if self._compute == "fp16":
+            return rows
+        low = cast(mb, mb.sub(x=cast(mb, new, "fp32"), y=cast(mb, high, "fp32")), "fp16")
+        return mb.add(x=cast(mb, rows, "fp32"), y=cast(mb, step(name + LOW, group, row, low), "fp32"))
 
     def _insert(self, name: str, group: CacheGroup, row: int, new: Var) -> Var:
         mb, head, dim = self._program.mb, group.n_kv_heads, group.head_dim

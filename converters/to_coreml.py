@@ -65,9 +65,9 @@ def check_options(spec: DecoderSpec, options: Options) -> None:
 
 def build_program(spec: DecoderSpec, plan: WeightPlan, options: Options) -> Program:
     """The program of a decoder over a planned weight file."""
-    program = Program(interface(spec, cache_groups(spec)), plan)
+    compute = {"f16": "fp16", "f32": "fp32"}[compute_format(options)]
+    program = Program(interface(spec, compute), plan)
     with program.function:
-        compute = {"f16": "fp16", "f32": "fp32"}[compute_format(options)]
         logits = build(spec, CoremlBuilder(spec, program, compute))
         program.function.set_outputs([logits])
     return program

@@ -46,8 +46,6 @@ LIMITS: dict[str, dict[str, float]] = {
     "int4": {"kl": 0.2, "top1_agreement": 0.75},
 }
 LITERTLM = "litertlm"  # the role of the file that LiteRT-LM opens
-# Core ML keeps its cache in float16, however the weights are stored.
-TARGET_LIMITS = {("coreml", "none"): LIMITS["fp16"]}
 _AT_LEAST = {"top1_agreement"}
 CHUNK = 64  # rows per forward pass: bounds the logits held at once
 
@@ -119,8 +117,7 @@ def verify(
     report: dict[str, list[Measurement]] = {}
     for target, entry in bundle.manifest.targets.items():
         names = engines_for(bundle, target) if engine is None else _serving(engine, target)
-        level = str(entry.settings.get("quantize"))
-        limits = TARGET_LIMITS.get((target, level)) or LIMITS.get(level)
+        limits = LIMITS.get(str(entry.settings.get("quantize")))
         if limits is None:
             raise BundleError(f"{bundle.folder}: target {target!r} has no quantize level among {sorted(LIMITS)}")
         if LITERTLM in entry.files:

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_decoders import make_spec
 
 from edgeslm.bundle import Bundle
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
+from edgeslm.converters.staging import stage
 from edgeslm.errors import BundleError
+from edgeslm.manifest import Manifest, TargetEntry
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
@@ -129,6 +132,26 @@ def test_replacing_again_clears_what_was_left(tiny_checkpoint: Path, tmp_path: P
     assert {p.name for p in out.iterdir()} == listed
 
 
+def test_files_in_folders_and_the_folders_go_together(tmp_path: Path) -> None:
+    """A package is a folder; what a kill leaves of one may be folders without a file."""
+    spec, out, levels = make_spec(), tmp_path / "out", iter(["int8", "int4"] * 200)
+
+    def action() -> None:
+        old = Bundle.open(out).manifest if (out / "edgeslm.json").exists() else None
+        with stage(out, old) as staging:
+            folder = staging.free_name("model", (".mlpackage",)) + ".mlpackage"
+            files = {"model": f"{folder}/Data/a/model", "weights": f"{folder}/Data/a/weights/w", "top": f"{folder}/M"}
+            for name in files.values():
+                staging.write(name, name.encode())
+            staging.commit(Manifest(spec, staging.files, {"onnx": TargetEntry(files, {"quantize": next(levels)})}))
+
+    found = kill_everywhere(lambda: next(levels), action, out)  # each run finds what the one before left
+    assert len(found) > 20 and {"int8", "int4"} >= {level for level in found if level}
+    action()
+    left = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() or not any(p.iterdir())]
+    assert sorted(left) == sorted({*Bundle.open(out, check="full").manifest.files, "edgeslm.json"})
+
+
 def test_a_folder_of_somebody_else_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(BundleError, match=r"precious\.txt"):
@@ -137,7 +160,5 @@ def test_a_folder_of_somebody_else_is_refused(tiny_checkpoint: Path, tmp_path: P
 
 
 def test_two_conversions_into_one_folder(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    from edgeslm.converters.staging import stage
-
     with stage(tmp_path / "out", None), pytest.raises(BundleError, match="another conversion"):
         convert(tiny_checkpoint, tmp_path / "out", check=False)
