@@ -6,6 +6,7 @@ A header of 64 bytes (count of blobs, version 2), then per blob a record of 64 b
     u32 0xDEADBEEF   u32 type   u64 bytes of data   u64 offset of data   u64 unused bits at its end   32 bytes 0
 
 A model names a blob by the offset of its record. Integers are signed; int4 has element 2j in the low nibble of byte j.
+Scales are positive: Apple's compiler refuses others, at least in its operations of the same kind.
 Format: apple/coremltools, mlmodel/src/MILBlob/Blob/StorageFormat.hpp.
 """
 
@@ -17,14 +18,13 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeslm import _native
 from edgeslm.converters.data_file import each_block, write_at
-from edgeslm.converters.policy import Options, tensor_formats
+from edgeslm.converters.policy import Options, largest_group, tensor_formats
+from edgeslm.converters.signed_int4 import pack_int4, quantize_int4
 from edgeslm.errors import CheckpointError, UnsupportedModelError
 from edgeslm.formats import FORMATS, GROUP_SIZES, Parts
 from edgeslm.formats.base import F32Array
@@ -37,7 +37,7 @@ BLOB_TYPES = {"float16": 1, "float32": 2, "int8": 4, "int4": 8}  # BlobDataType
 _BITS = {"float16": 16, "float32": 32, "int8": 8, "int4": 4}
 _DENSE = {"f16": "float16", "f32": "float32"}
 _INTEGERS = {"q8": "int8", "q4": "int4"}
-_TO_SIGNED = {"q8": 0x80, "q4": 0x88}  # flips unsigned integers, whose zero is in the middle, to signed ones
+SMALLEST_SCALE = np.float32(2.0**-24)  # float16's smallest number
 
 Progress = Callable[[int, int], None]
 
@@ -83,11 +83,6 @@ class WeightPlan:
         return of_tensors + [blob for blob, _ in self.constants.values()]
 
 
-def group_size_for(inputs: int, asked: int) -> int:
-    """The largest allowed group up to ``asked`` that divides a row, else the whole row: Core ML has no padding."""
-    return max((g for g in GROUP_SIZES if g <= asked and inputs % g == 0), default=inputs)
-
-
 def stored_formats(spec: DecoderSpec, options: Options) -> dict[str, tuple[str, int]]:
     """Canonical name → (format, group size), in decoder order.
 
@@ -104,7 +99,7 @@ def stored_formats(spec: DecoderSpec, options: Options) -> dict[str, tuple[str, 
         inputs = shapes[name][1]
         if kind == "q4" and inputs % 2:
             raise UnsupportedModelError(f"{name}: rows of {inputs} weights have no int4 form in Core ML; choose int8")
-        formats[name] = (kind, group_size_for(inputs, asked))
+        formats[name] = (kind, largest_group(inputs, asked) or inputs)
     return formats
 
 
@@ -180,14 +175,20 @@ def _write_records(fd: int, plan: WeightPlan) -> None:
 
 def encode(tensor: StoredTensor, rows: F32Array) -> Parts:
     """Rows as they lie in the file."""
-    if not tensor.group_size:
+    group = tensor.group_size
+    if not group:
         return FORMATS[tensor.format].encode(rows, 0)
-    data, scales = _quantize(tensor.format, rows, tensor.group_size)
-    return {"data": data ^ np.uint8(_TO_SIGNED[tensor.format]), "scale": scales.astype(np.float16)}
+    if tensor.format == "q4":
+        q, scales = quantize_int4(rows.reshape(-1, group), _as_float16)
+        return {"data": pack_int4(q), "scale": scales.astype(np.float16).reshape(len(rows), -1)}
+    if group in GROUP_SIZES:
+        data, scales = _native.quantize("q8", None, rows, group)  # as the format encodes, many times faster
+    else:
+        data, scales = FORMATS["q8"].encode(rows, group).values()
+    return {"data": data ^ np.uint8(0x80), "scale": _as_float16(scales).astype(np.float16)}  # 128 is its zero
 
 
-def _quantize(kind: str, rows: F32Array, group_size: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
-    if group_size in GROUP_SIZES:
-        return _native.quantize(kind, None, rows, group_size)  # as the format encodes, many times faster
-    parts = FORMATS[kind].encode(rows, group_size)
-    return parts["data"], parts["scales"]
+def _as_float16(scales: F32Array) -> F32Array:
+    """As they are stored: above zero, also where all weights of a group are zero."""
+    limits = (SMALLEST_SCALE, np.float32(np.finfo(np.float16).max))
+    return np.clip(scales, *limits).astype(np.float16).astype(np.float32)

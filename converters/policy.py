@@ -62,3 +62,8 @@ def tensor_formats(spec: DecoderSpec, options: Options) -> dict[str, tuple[str, 
 
     formats = {name: choose(name, shape) for name, shape in tensor_shapes(spec).items()}
     return {name: (f, options.group_size if FORMATS[f].grouped else 0) for name, f in formats.items()}
+
+
+def largest_group(inputs: int, wanted: int) -> int:
+    """For targets that pad no rows: the largest group size up to ``wanted`` that divides ``inputs``; 0: none does."""
+    return max((g for g in GROUP_SIZES if g <= wanted and inputs % g == 0), default=0)

@@ -16,8 +16,9 @@ from tiny_decoders import ArraySource, make_ids, make_rope, make_spec, make_weig
 
 from edgeslm.bundle import Bundle
 from edgeslm.converters.coreml_states import cache_groups
-from edgeslm.converters.coreml_weights import Blob, StoredTensor, encode, group_size_for, plan_weights, write_weights
+from edgeslm.converters.coreml_weights import Blob, StoredTensor, encode, plan_weights, write_weights
 from edgeslm.converters.policy import Options
+from edgeslm.converters.signed_int4 import unpack_int4
 from edgeslm.converters.staging import stage
 from edgeslm.converters.to_coreml import NOT_RUN, check_options, write_target
 from edgeslm.engines.reference import ReferenceEngine
@@ -65,9 +66,7 @@ def decoded(tensor: StoredTensor, rows: Any) -> Any:
     parts = encode(tensor, rows)
     if not tensor.group_size:
         return parts["data"].astype(np.float32).reshape(rows.shape)
-    q = parts["data"].view(np.int8).reshape(len(rows), -1)
-    if tensor.format == "q4":
-        q = np.stack([q << 4 >> 4, q >> 4], axis=-1).reshape(rows.shape)
+    q = unpack_int4(parts["data"]) if tensor.format == "q4" else parts["data"].view(np.int8)
     return (q.reshape(*parts["scale"].shape, -1) * parts["scale"].astype(np.float32)[..., None]).reshape(rows.shape)
 
 
@@ -196,8 +195,17 @@ def test_settings_say_what_the_options_became(tmp_path: Path) -> None:
     assert settings["other_group_sizes"] == {"layers.0.mlp.down": 0}
 
 
-def test_group_sizes_divide_rows() -> None:
-    assert [group_size_for(k, g) for k, g in ((256, 128), (192, 128), (96, 128), (70, 64))] == [128, 64, 32, 70]
+@pytest.mark.parametrize("group", [32, 70])
+@pytest.mark.parametrize("kind", ["q8", "q4"])
+def test_scales_are_positive_and_errors_small(kind: str, group: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 2 * group)).astype(np.float32)
+    rows[0], rows[1], rows[2] = 0, np.abs(rows[1]), -np.abs(rows[2])
+    tensor = StoredTensor(kind, group, {})
+    parts = encode(tensor, rows)
+    assert (parts["scale"] > 0).all() and parts["scale"].shape == (6, 2)
+    error = np.linalg.norm(decoded(tensor, rows) - rows) / np.linalg.norm(rows)
+    print(f"{kind} {group}: {error:.4f}")
+    assert 1e-4 < error < {"q8": 0.01, "q4": 0.11}[kind]
 
 
 def test_odd_rows_have_no_int4_form() -> None:
@@ -230,12 +238,11 @@ def test_the_weight_file_is_as_coremltools_writes_it(tmp_path: Path) -> None:
         if not tensor.group_size:
             offsets.append(writer.write_float_data(parts["data"].ravel()))
             continue
-        q = parts["data"].view(np.int8).ravel()
         if tensor.format == "q4":
-            q = np.stack([q << 4 >> 4, q >> 4], axis=-1).ravel()
+            q = unpack_int4(parts["data"]).ravel()
             offsets.append(writer.write_int4_data(q.astype(types.np_int4_dtype)))
         else:
-            offsets.append(writer.write_int8_data(q))
+            offsets.append(writer.write_int8_data(parts["data"].view(np.int8).ravel()))
         offsets.append(writer.write_fp16_data(parts["scale"].ravel().view(np.uint16)))
     offsets.append(writer.write_float_data(plan.constants["table"][1].ravel()))
     del writer
