@@ -152,6 +152,8 @@ class TfliteModel:
         self._need(not (tables.has(4) & other).any(), "a quantised tensor of another type than int8 and int4")
         found = [tensors[i] for i in quantized]
         self._need(all(t.constant and len(t.shape) == 2 for t in found), "a quantised tensor that is no weight")
+        whole = all(t.dtype == "int8" or t.shape[1] % 2 == 0 for t in found)  # kernels take two at a time
+        self._need(whole, "int4 weights whose rows are of an odd length")
         if not found:
             return
         rows, columns = np.array([t.shape for t in found], np.int64).T

@@ -16,14 +16,14 @@ from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
 from edgeslm.generation.options import GenerationArguments
 
-ENGINES = ("native", "onnxruntime", "reference")
+ENGINES = ("native", "onnxruntime", "litert", "reference")
 
 
 @pytest.fixture(scope="module")
 def bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of float32 weights, so that engines differ by rounding only."""
     folder = tmp_path_factory.mktemp("float") / "tiny"
-    convert(tiny_checkpoint, folder, options=Options("none"), check=False)
+    convert(tiny_checkpoint, folder, to=("onnx", "litert"), options=Options("none"), check=False)
     return folder
 
 

@@ -58,12 +58,12 @@ def original(checkpoint: Checkpoint, stories: list[list[int]]) -> float:
 @pytest.fixture(scope="module")
 def float32(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stories") / "none"
-    report = convert(checkpoint.folder, folder, options=Options("none"))
+    report = convert(checkpoint.folder, folder, to=("onnx", "litert"), options=Options("none"))
     assert report.verification is not None and report.verification.passed
     return folder
 
 
-@pytest.mark.parametrize("engine", ["native", "onnxruntime", "reference"])
+@pytest.mark.parametrize("engine", ["native", "onnxruntime", "litert", "reference"])
 def test_float32_tells_the_known_story(float32: Path, engine: str) -> None:
     with edgeslm.load(float32, engine=engine) as model:
         result = model.generate("Once upon a time", max_new_tokens=250)

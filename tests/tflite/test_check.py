@@ -227,6 +227,17 @@ def test_scales_that_do_not_fit_are_refused(tmp_path: Path, options: Options) ->
         check_tflite(edited(file, change), spec, "m")
 
 
+def test_int4_rows_of_an_odd_length_are_refused(tmp_path: Path) -> None:
+    def change(model: Any, schema: Any) -> None:
+        graph, linear = operator(model, schema, "FULLY_CONNECTED")
+        weight = graph.tensors[linear.inputs[1]]
+        weight.shape = [weight.shape[0] * weight.shape[1], 1]
+
+    spec = make_spec()
+    with pytest.raises(BundleError, match="odd length"):
+        check_tflite(edited(written(tmp_path, spec, Options("int4")), change), spec, "m")
+
+
 def outer_products(model: Any, schema: Any) -> None:
     """Values that grow by broadcasting: (1, n) + (n, 1)."""
     graph = model.subgraphs[-1]
