@@ -14,6 +14,7 @@ if not (Path(__file__).parent / "converters").is_dir():
 
 if TYPE_CHECKING:
     from edgeslm.api import EngineInfo, Model, load
+    from edgeslm.chat import Chat
     from edgeslm.engines.session import Session
     from edgeslm.errors import (
         ArgumentError,
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from edgeslm.generation.loop import Generation
     from edgeslm.generation.options import GenerationArguments
     from edgeslm.generation.result import ChosenLogprob, GenerationResult, Memory, Timings, TokenLogprob
+    from edgeslm.prefix import Prefix
     from edgeslm.tokenizer import Tokenizer
 
 __all__ = [
     "ArgumentError",
     "BundleError",
     "CancelledError",
+    "Chat",
     "CheckpointError",
     "ChosenLogprob",
     "ContextLengthError",
@@ -52,6 +55,7 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelFormatError",
+    "Prefix",
     "RewindError",
     "Session",
     "SessionFileError",
@@ -68,6 +72,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library print
 
 # Imported on first use, so that importing edgeslm costs next to nothing.
 _HOMES = {
+    "Chat": "chat",
     "ChosenLogprob": "generation.result",
     "EngineInfo": "api",
     "Generation": "generation.loop",
@@ -75,6 +80,7 @@ _HOMES = {
     "GenerationResult": "generation.result",
     "Memory": "generation.result",
     "Model": "api",
+    "Prefix": "prefix",
     "load": "api",
     "Session": "engines.session",
     "Timings": "generation.result",
