@@ -16,7 +16,7 @@ from edgeslm.engines.litert_runtime import Runtime, read, write
 from edgeslm.engines.protocol import Arrays, Logits, Rows
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
-from edgeslm.errors import CancelledError, EngineError
+from edgeslm.errors import CancelledError, EngineError, RewindError
 from edgeslm.spec import DecoderSpec
 from edgeslm.tflite.check import (
     DECODE,
@@ -139,6 +139,8 @@ class LitertCache:
 
     def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
         self._buffers = self._buffers or self._engine.make_buffers()
+        if start and start < self.rewindable_to(start):  # an interrupted cut
+            raise RewindError(f"the caches no longer hold {start} tokens: truncate to 0 and run the tokens again")
         self.truncate(start)
         if rows == "all":
             return np.concatenate([self._decode(ids[i : i + 1]) for i in range(len(ids))])
@@ -176,13 +178,13 @@ class LitertCache:
 
     def truncate(self, length: int) -> None:
         """Rows that slide move to where they would have been."""
+        torn = self._torn and length > 0
         if 0 < length < self._held:
+            self._torn = True
             for name, axis, layout in self._sliding():
-                shape = cache_shapes(layout)[axis - 2]
-                rows = read(self._buffers[name], shape)
+                rows = read(self._buffers[name], cache_shapes(layout)[axis - 2])
                 write(self._buffers[name], np.roll(rows, self._held - length, axis))
-        self._torn = self._torn and length > 0
-        self._held = min(length, self._held)
+        self._held, self._torn = min(length, self._held), torn
 
     def _sliding(self) -> list[tuple[str, int, CacheLayout]]:
         """Name, axis of the rows and layout of each buffer that slides."""

@@ -167,6 +167,26 @@ def test_a_run_that_fails_half_way_costs_windows_their_past(
     assert relative_error(session.forward(IDS[:30]), expected[29:30]) < 1e-5
 
 
+def test_a_cut_that_was_interrupted_is_noticed(
+    engine: LitertEngine, expected: F32Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, writes = engine.new_session(), []
+    session.forward(IDS[:20])
+
+    def interrupted(buffer: Any, values: F32Array) -> None:
+        writes.append(buffer)
+        if len(writes) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "write", interrupted)
+        session.truncate(19)
+    with pytest.raises(RewindError, match="truncate to 0"):
+        session.forward(IDS[19:20])
+    session.truncate(0)
+    assert relative_error(session.forward(IDS[:20]), expected[19:20]) < 1e-5
+
+
 def fail_after_runs(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """The run after so many does its work and fails."""
     run, runs = module.Runtime.run, []
