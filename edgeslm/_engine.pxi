@@ -2,10 +2,20 @@
 #
 # Here Python's numbers become C's; whether they make a sound program is for slm_program_check to say.
 
+from threading import get_ident, main_thread
+
+from cpython.exc cimport PyErr_CheckSignals
+
 from edgeslm.errors import CancelledError, ContextLengthError, ModelFormatError, RewindError
 
 cdef extern from "pool.h" nogil:
     enum: SLM_MAX_THREADS
+
+cdef extern from "watch.h" nogil:
+    ctypedef struct slm_watch:
+        int (*poll)(void *) noexcept
+        void *context
+        int64_t next_ns
 
 cdef extern from "engine.h" nogil:
     enum slm_status:
@@ -57,7 +67,8 @@ cdef extern from "engine.h" nogil:
     void slm_session_close(slm_session *)
     void slm_session_free(slm_session *)
     slm_status slm_session_fork(slm_session *, slm_session **)
-    slm_status slm_session_run(slm_session *, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits)
+    slm_status slm_session_run(slm_session *, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits,
+                               slm_watch *)
     void slm_session_cancel(slm_session *, int on)
     slm_status slm_session_truncate(slm_session *, int64_t length)
     ctypedef struct slm_session_info:
@@ -210,6 +221,16 @@ cdef class Model:
         self._kept = None
 
 
+cdef int _check_signals(void *raised) noexcept with gil:
+    """Let Python handle signals, which it does in the main thread only; what a handler raises ends the run."""
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        (<list>raised).append(error)
+        return 1
+    return 0
+
+
 cdef class Session:
     """One sequence and its cache."""
 
@@ -258,13 +279,22 @@ cdef class Session:
         return self._state().rewindable_to
 
     def run(self, int64_t start, const int32_t[::1] ids not None, bint all_rows, float[:, ::1] logits not None):
-        """Append ids behind ``start`` tokens; write logits of all of them (n, vocab), or of the last (1, vocab)."""
+        """Append ids behind ``start`` tokens; write logits of all of them (n, vocab), or of the last (1, vocab).
+
+        In the main thread, signals are handled meanwhile, and what their handlers raise comes out of here.
+        """
         cdef int64_t n = ids.shape[0], rows = n if all_rows else 1
+        cdef list raised = []
+        cdef slm_watch watch = slm_watch(NULL, <void *>raised, 0)
         cdef slm_status status
         _check(n > 0, "no token ids")
         _check(logits.shape[0] == rows and logits.shape[1] == self.model.vocab, f"logits must be ({rows}, {self.model.vocab})")
+        if get_ident() == main_thread().ident:
+            watch.poll = _check_signals
         with nogil:
-            status = slm_session_run(self._session, start, &ids[0], n, all_rows, &logits[0, 0])
+            status = slm_session_run(self._session, start, &ids[0], n, all_rows, &logits[0, 0], &watch)
+        if raised:
+            raise raised[0]
         _raise(status)
 
     def cancel(self, bint on):

@@ -3,12 +3,15 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "run.h"
 
 struct slm_model {
     pthread_mutex_t lock;
+    pthread_cond_t freed;
+    int busy; /* somebody has the turn: by `lock`, which is held for moments only */
     pid_t owner;
     int closed;
     slm_runner runner;
@@ -21,21 +24,55 @@ struct slm_session {
     atomic_int cancelled;
 };
 
-/* Takes the lock, unless this is a forked child: its copy of the lock may be held by a thread that does not exist here. */
+/* Takes the turn, unless this is a forked child: its copy of the turn may be held by a thread that does not exist here. */
 static enum slm_status enter(slm_model *model) {
     if (model->owner != getpid()) return SLM_FORKED;
     pthread_mutex_lock(&model->lock);
+    while (model->busy) pthread_cond_wait(&model->freed, &model->lock);
+    model->busy = 1;
+    pthread_mutex_unlock(&model->lock);
     return SLM_OK;
 }
 
-static void leave(slm_model *model) { pthread_mutex_unlock(&model->lock); }
+static void leave(slm_model *model) {
+    pthread_mutex_lock(&model->lock);
+    model->busy = 0;
+    pthread_mutex_unlock(&model->lock);
+    pthread_cond_signal(&model->freed);
+}
 
-static enum slm_status enter_session(slm_session *session) {
-    enum slm_status status = enter(session->model);
-    if (status) return status;
+/* Takes the turn if it becomes free soon. */
+static int try_enter(slm_model *model) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += SLM_WATCH_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&model->lock);
+    while (model->busy && pthread_cond_timedwait(&model->freed, &model->lock, &until) == 0) continue;
+    int free = !model->busy;
+    if (free) model->busy = 1;
+    pthread_mutex_unlock(&model->lock);
+    return free;
+}
+
+static enum slm_status check_open(slm_session *session) {
     if (!session->closed && !session->model->closed) return SLM_OK;
     leave(session->model);
     return SLM_CLOSED;
+}
+
+static enum slm_status enter_session(slm_session *session) {
+    enum slm_status status = enter(session->model);
+    return status ? status : check_open(session);
+}
+
+/* The same, but gives up where the run is to stop. */
+static enum slm_status enter_run(slm_session *session, slm_stop stop) {
+    if (session->model->owner != getpid()) return SLM_FORKED;
+    while (!try_enter(session->model))
+        if (atomic_load(stop.cancelled) || slm_watch_stops(stop.watch)) return SLM_CANCELLED;
+    return check_open(session);
 }
 
 enum slm_status slm_model_open(slm_program *program, const slm_kernels *kernels, int threads, slm_model **out) {
@@ -47,6 +84,7 @@ enum slm_status slm_model_open(slm_program *program, const slm_kernels *kernels,
         return status;
     }
     pthread_mutex_init(&model->lock, NULL);
+    pthread_cond_init(&model->freed, NULL);
     model->owner = getpid();
     *out = model;
     return SLM_OK;
@@ -62,7 +100,10 @@ void slm_model_close(slm_model *model) {
 void slm_model_free(slm_model *model) {
     if (!model) return;
     if (!model->closed) slm_runner_close(&model->runner);
-    if (model->owner == getpid()) pthread_mutex_destroy(&model->lock);
+    if (model->owner == getpid()) {
+        pthread_cond_destroy(&model->freed);
+        pthread_mutex_destroy(&model->lock);
+    }
     free(model);
 }
 
@@ -111,16 +152,17 @@ enum slm_status slm_session_fork(slm_session *session, slm_session **out) {
     return SLM_OK;
 }
 
-static enum slm_status run(slm_session *s, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits) {
-    if (start < 0 || start > s->kv.length) return SLM_BAD_VALUE;
-    enum slm_status status = slm_kv_truncate(&s->kv, start);
-    return status ? status : slm_runner_run(&s->model->runner, &s->kv, ids, n, all_rows, logits, &s->cancelled);
+static enum slm_status cut(slm_session *session, int64_t length) {
+    return length < 0 || length > session->kv.length ? SLM_BAD_VALUE : slm_kv_truncate(&session->kv, length);
 }
 
-enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits) {
-    enum slm_status status = enter_session(session);
+enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits,
+                                slm_watch *watch) {
+    slm_stop stop = {&session->cancelled, watch};
+    enum slm_status status = enter_run(session, stop);
     if (status) return status;
-    status = run(session, start, ids, n, all_rows, logits);
+    status = cut(session, start);
+    if (!status) status = slm_runner_run(&session->model->runner, &session->kv, ids, n, all_rows, logits, stop);
     leave(session->model);
     return status;
 }
@@ -130,7 +172,7 @@ void slm_session_cancel(slm_session *session, int on) { atomic_store(&session->c
 enum slm_status slm_session_truncate(slm_session *session, int64_t length) {
     enum slm_status status = enter_session(session);
     if (status) return status;
-    status = length < 0 || length > session->kv.length ? SLM_BAD_VALUE : slm_kv_truncate(&session->kv, length);
+    status = cut(session, length);
     leave(session->model);
     return status;
 }

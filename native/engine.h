@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "program.h"
+#include "watch.h"
 
 typedef struct slm_model slm_model;
 typedef struct slm_session slm_session;
@@ -29,8 +30,10 @@ void slm_session_free(slm_session *session);
 enum slm_status slm_session_fork(slm_session *session, slm_session **fork);
 
 /* Appends ids (n >= 1) behind the first `start` tokens (0..length held) and computes logits: of all ids (n, vocab), or of the last
- * (1, vocab). On failure the session's length is `start`. */
-enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits);
+ * (1, vocab). On failure the session's length is `start`. The calling thread looks after *watch while it runs and while it waits for
+ * its turn: SLM_CANCELLED where it wants to stop. */
+enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits,
+                                slm_watch *watch);
 
 /* While on, runs return SLM_CANCELLED as soon as they can, one under way too. Takes no lock. */
 void slm_session_cancel(slm_session *session, int on);

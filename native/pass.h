@@ -12,7 +12,8 @@ typedef struct slm_pass {
     int64_t start;      /* position of the first */
     int64_t wanted;     /* rows of logits: 0, 1 (the last) or all */
     float *logits;
-    atomic_int *cancelled;
+    slm_stop stop;
+    atomic_int stopped;
     int64_t live_rows; /* of values now: all rows, behind SELECT those wanted */
     int finished;
 } slm_pass;

@@ -81,7 +81,10 @@ static void advance(slm_pool *pool, int thread) {
             open_stage(pool, n);
             return;
         }
-        for (int64_t i = 0; i < n; i++) job->work(job->context, pool->stage, i, thread);
+        for (int64_t i = 0; i < n; i++) {
+            job->work(job->context, pool->stage, i, thread);
+            if (thread == 0) job->between(job->context);
+        }
     }
     open_stage(pool, IDLE); /* the caller may return from here on */
 }
@@ -93,6 +96,7 @@ static uint64_t help(slm_pool *pool, int thread) {
         if (!atomic_compare_exchange_weak(&pool->open, &open, open - 1)) continue;
         pool->job->work(pool->job->context, pool->stage, (int64_t)(uint32_t)open - 1, thread);
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel) == 1) advance(pool, thread);
+        if (thread == 0) pool->job->between(pool->job->context);
         open = atomic_load_explicit(&pool->open, memory_order_acquire);
     }
     return open;
@@ -109,7 +113,10 @@ void slm_pool_run(slm_pool *pool, const slm_job *job) {
     pool->job = job;
     pool->stage = -1;
     advance(pool, 0);
-    for (uint64_t seen; !((seen = help(pool, 0)) & IDLE);) await_stage(pool, seen);
+    for (uint64_t seen; !((seen = help(pool, 0)) & IDLE);) {
+        job->between(job->context);
+        await_stage(pool, seen);
+    }
 }
 
 static int start_thread(slm_pool *pool, int thread) {

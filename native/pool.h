@@ -21,6 +21,8 @@ typedef struct slm_job {
      * in turn, by one thread at a time, when no piece is under way: it may change what pieces read. */
     int64_t (*pieces)(void *context, int64_t stage);
     void (*work)(void *context, int64_t stage, int64_t piece, int thread);
+    /* Called between pieces by the thread that runs the job (thread 0), and by no other. */
+    void (*between)(void *context);
 } slm_job;
 
 /* Starts threads - 1 threads (1 <= threads <= SLM_MAX_THREADS). */

@@ -80,6 +80,16 @@ static int64_t wide_pieces(slm_pass *pass, const slm_op *op) {
     return 1;
 }
 
+static int is_stopped(slm_pass *pass) {
+    return atomic_load_explicit(pass->stop.cancelled, memory_order_relaxed) ||
+           atomic_load_explicit(&pass->stopped, memory_order_relaxed);
+}
+
+static void between(void *context) {
+    slm_pass *pass = context;
+    if (slm_watch_stops(pass->stop.watch)) atomic_store(&pass->stopped, 1);
+}
+
 /* Stage 2 i: the operations on rows before wide operation i; stage 2 i + 1: that operation. */
 static int64_t pieces(void *context, int64_t stage) {
     slm_pass *pass = context;
@@ -88,7 +98,7 @@ static int64_t pieces(void *context, int64_t stage) {
     const slm_op *op = r->program.ops + r->wide[i < r->n_wide ? i : 0];
     pass->finished = i == r->n_wide || (op->kind == SLM_SELECT && !pass->wanted);
     if (pass->finished) return SLM_END;
-    if (atomic_load_explicit(pass->cancelled, memory_order_relaxed)) return SLM_END;
+    if (is_stopped(pass)) return SLM_END;
     if (stage % 2) return wide_pieces(pass, op);
     if (first_row_op(r, i) == r->wide[i] && !is_packed(r, op)) return 0;
     return (pass->live_rows + rows_per_piece(pass) - 1) / rows_per_piece(pass);
@@ -112,11 +122,11 @@ static enum slm_status prepare(const slm_runner *r, slm_kv *kv, const int32_t *i
 }
 
 enum slm_status slm_runner_run(slm_runner *r, slm_kv *kv, const int32_t *ids, int64_t n, int all_rows, float *logits,
-                               atomic_int *cancelled) {
+                               slm_stop stop) {
     enum slm_status status = prepare(r, kv, ids, n);
     if (status) return status;
-    slm_pass pass = {.runner = r, .kv = kv, .logits = logits, .cancelled = cancelled};
-    slm_job job = {&pass, pieces, work};
+    slm_pass pass = {.runner = r, .kv = kv, .logits = logits, .stop = stop};
+    slm_job job = {&pass, pieces, work, between};
     for (int64_t done = 0; done < n; done += pass.rows) {
         pass.ids = ids + done;
         pass.start = kv->length + done;

@@ -6,6 +6,7 @@
 
 #include "kv.h"
 #include "pool.h"
+#include "watch.h"
 
 typedef struct slm_runner {
     slm_program program;
@@ -25,8 +26,14 @@ typedef struct slm_runner {
 enum slm_status slm_runner_open(slm_runner *runner, slm_program *program, const slm_kernels *kernels, int threads);
 void slm_runner_close(slm_runner *runner);
 
+/* Who may stop a run between operations: any thread by `cancelled`, the calling one by `watch`. */
+typedef struct slm_stop {
+    atomic_int *cancelled;
+    slm_watch *watch;
+} slm_stop;
+
 /* See slm_session_run. Not to be called twice at once. */
 enum slm_status slm_runner_run(slm_runner *runner, slm_kv *kv, const int32_t *ids, int64_t n, int all_rows, float *logits,
-                               atomic_int *cancelled);
+                               slm_stop stop);
 
 #endif

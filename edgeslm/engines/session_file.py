@@ -31,6 +31,7 @@ import numpy.typing as npt
 from edgeslm.engines.protocol import Arrays
 from edgeslm.errors import EngineError, SessionFileError
 from edgeslm.manifest import parse_json
+from edgeslm.spec import DecoderSpec
 
 MAGIC = b"edgeslm\x1a"
 VERSION = 1
@@ -53,6 +54,8 @@ class Identity(Protocol):
     def kv_type(self) -> str: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def spec(self) -> DecoderSpec: ...
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,8 @@ def write_session(path: Path, owner: Identity, session: SavedSession) -> None:
             file.write(_PREAMBLE.pack(MAGIC, VERSION, len(header), digest.digest()))
             for part in parts:
                 file.write(part)
-    except OSError as error:
-        raise SessionFileError(f"{path}: cannot be written ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # ValueError: a path that no system takes
+        raise SessionFileError(f"{path}: cannot be written ({error})") from None
 
 
 def read_session(path: Path, owner: Identity) -> SavedSession:
@@ -92,7 +95,8 @@ def read_session(path: Path, owner: Identity) -> SavedSession:
         EngineError: the owner was not opened on a bundle.
         SessionFileError: not a saved session, damaged, or not the owner's.
     """
-    raw = _map(path)
+    identity = _identity(owner)
+    raw = _map(path, _size_limit(owner.spec))
     magic, version, header_bytes, digest = _PREAMBLE.unpack(raw[: _PREAMBLE.size])
     if magic != MAGIC:
         raise SessionFileError(f"{path}: is not a saved session")
@@ -106,7 +110,7 @@ def read_session(path: Path, owner: Identity) -> SavedSession:
     if hashlib.sha256(body).digest() != digest:
         raise _damaged(path, "its content does not match its digest")
     header = parse_json(bytes(body[:header_bytes]), str(path), SessionFileError, MAX_HEADER_BYTES)
-    return _unpack(path, header, body[header_bytes:], _identity(owner))
+    return _unpack(path, header, body[header_bytes:], identity)
 
 
 def _identity(owner: Identity) -> dict[str, str]:
@@ -165,13 +169,20 @@ def _bytes(array: npt.NDArray[Any]) -> memoryview:
     return memoryview(np.ascontiguousarray(array).data).cast("B")
 
 
-def _map(path: Path) -> memoryview:
+def _size_limit(spec: DecoderSpec) -> int:
+    """Bytes of a file above which nothing is read: twice a full cache in float32."""
+    token = sum(2 * 4 * a.n_kv_heads * a.head_dim for a in (block.mixer for block in spec.layers))
+    return 2 * (4 + token) * spec.context_length + 2 * MAX_HEADER_BYTES
+
+
+def _map(path: Path, limit: int) -> memoryview:
     if not path.is_file():
         raise SessionFileError(f"{path}: {'is not a regular file' if path.exists() else 'does not exist'}")
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size < _PREAMBLE.size:
-                raise SessionFileError(f"{path}: is too short for a saved session")
+            size = os.fstat(file.fileno()).st_size
+            if not _PREAMBLE.size <= size <= limit:
+                raise SessionFileError(f"{path}: has {size} bytes, no size of a saved session of this model")
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
         raise SessionFileError(f"{path}: cannot be read ({error})") from None

@@ -7,6 +7,7 @@ import itertools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,27 +132,6 @@ def test_impossible_threads(threads: Any) -> None:
         _open(threads=threads)
 
 
-def test_cancelled_run_leaves_the_length() -> None:
-    native = _open(context=100_000, attention={"window": 9})
-    session, ids = native.new_session(), random_ids(native.spec, 90_000)
-    before = session.forward(ids[:10])
-    stop = threading.Event()
-
-    def cancel() -> None:
-        while not stop.wait(0.001):
-            session.cancel()
-
-    thread = threading.Thread(target=cancel)
-    thread.start()
-    with pytest.raises(EngineError, match="cancelled"):
-        session.forward(ids[10:])
-    stop.set()
-    thread.join()
-    assert session.length == 10
-    session.truncate(0)
-    assert np.array_equal(session.forward(ids[:10]), before)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_is_told_and_can_close() -> None:
@@ -179,7 +159,32 @@ def test_threads_end_with_the_engine() -> None:
         pytest.skip("counts threads through /proc")
     before = len(os.listdir(task))  # noqa: PTH208
     native = _open(threads=5)
-    native.new_session().forward([1])
+    sessions = [native.new_session() for _ in range(8)]
+    for session in (*sessions, sessions[0].fork()):
+        session.forward([1])
     assert len(os.listdir(task)) == before + 4  # noqa: PTH208
     native.close()
     assert len(os.listdir(task)) == before  # noqa: PTH208
+
+
+def resident_bytes() -> int:
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("reads memory use from /proc")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_fork_takes_memory_only_where_it_is_written_to() -> None:
+    native = _open(context=60_000, attention={"n_kv_heads": 4}, layers=1)
+    session = native.new_session()
+    session.forward(random_ids(native.spec, 600))
+    cache: Any = session._cache
+    cache._session.truncate(0)
+    cache._session.restore(60_000, 60_000)  # 38 MB of rows that nobody computes here
+    before = resident_bytes()
+    forks = [cache.fork() for _ in range(10)]
+    assert resident_bytes() - before < 30e6
+    for fork in forks:
+        fork.forward(np.array([1], np.int32), 59_000, "last")  # a block each
+    assert resident_bytes() - before < 60e6
+    assert {fork._session.length for fork in forks} == {59_001} and cache._session.length == 60_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import pytest
 from tiny_decoders import make_ids, make_spec, make_weights, relative_error, write_bundle
 
 from edgeslm.converters.policy import Options
+from edgeslm.engines import onnxruntime
 from edgeslm.engines.protocol import Engine
-from edgeslm.engines.registry import ENGINES, open_engine
-from edgeslm.errors import ArgumentError, EngineError, SessionFileError
+from edgeslm.engines.reference import ReferenceEngine
+from edgeslm.engines.registry import open_engine
+from edgeslm.errors import ArgumentError, CancelledError, EngineError, SessionFileError
 
+NAMES = ("native", "onnxruntime", "reference")
 SPECS = {"full": make_spec(context=200), "window": make_spec(context=200, attention={"window": 8})}
 ROUNDING = {"coreml": 2e-3}  # its states are float16: an element may round the other way where a sum differs
 OpenEngine = Callable[[str, str], Engine]
@@ -28,7 +32,7 @@ def open_one(tmp_path_factory: pytest.TempPathFactory) -> OpenEngine:
     return lambda engine, spec: open_engine(bundles[spec], engine, threads=1)
 
 
-@pytest.fixture(params=[(e, s) for e in ENGINES for s in SPECS], ids="-".join)
+@pytest.fixture(params=[(e, s) for e in NAMES for s in SPECS], ids="-".join)
 def engine(request: pytest.FixtureRequest, open_one: OpenEngine) -> Engine:
     return open_one(*request.param)
 
@@ -71,7 +75,7 @@ def test_a_saved_session_goes_on_where_it_was(engine: Engine, tmp_path: Path) ->
 
 
 def test_a_file_of_another_engine_or_bundle_is_refused(open_one: OpenEngine, tmp_path: Path) -> None:
-    for name in ENGINES:
+    for name in NAMES:
         session = open_one(name, "full").new_session()
         session.forward([1, 2, 3])
         session.save(tmp_path / name)
@@ -107,3 +111,97 @@ def test_a_closed_session_says_so(engine: Engine, tmp_path: Path) -> None:
             call()
     session.cancel()
     session.close()
+
+
+def greedy(engine: Engine, seed: int, count: int = 25) -> list[int]:
+    """A completion of some prompt."""
+    with engine.new_session() as session:
+        token = int(session.forward(make_ids(engine.spec, 10 + seed, seed))[0].argmax())
+        tokens = [token]
+        while len(tokens) < count:
+            tokens.append(int(session.forward(tokens[-1:])[0].argmax()))
+    return tokens
+
+
+def test_eight_threads_with_eight_sessions_give_the_sequential_tokens(engine: Engine) -> None:
+    alone = [greedy(engine, seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda seed: greedy(engine, seed), range(8)))
+    assert together == alone and len({tuple(tokens) for tokens in alone}) > 1
+
+
+def test_calls_on_one_session_take_turns(engine: Engine, tmp_path: Path) -> None:
+    session = engine.new_session()
+
+    def work(seed: int) -> None:
+        for _ in range(6):
+            session.forward(make_ids(engine.spec, 3, seed))
+            session.fork().forward([seed])
+            session.save(tmp_path / str(seed))
+
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(work, range(5)))
+    ids = session.ids
+    pieces = [tuple(piece) for piece in ids.reshape(-1, 3).tolist()]
+    assert sorted(pieces) == sorted([tuple(make_ids(engine.spec, 3, seed).tolist()) for seed in range(5)] * 6)
+    expected = engine.new_session().forward([*ids, 1])
+    assert relative_error(session.forward([1]), expected) < 1e-5
+
+
+def test_a_cancel_is_neither_lost_nor_repeated(engine: Engine) -> None:
+    session = engine.new_session()
+    session.forward([1, 2])
+    session.cancel()
+    session.cancel()
+    with pytest.raises(CancelledError):
+        session.forward([3])
+    assert session.ids.tolist() == [1, 2]
+    fresh = engine.new_session()
+    assert relative_error(session.forward([3, 4]), fresh.forward([1, 2, 3, 4])) < 1e-5
+    session.cancel()
+    assert session.uncancel() and not session.uncancel()
+    session.forward([5])
+
+
+def test_a_fork_is_not_cancelled_with_its_origin(engine: Engine) -> None:
+    session = engine.new_session()
+    session.forward([1, 2])
+    session.cancel()
+    session.fork().forward([3])
+    with pytest.raises(CancelledError):
+        session.forward([3])
+
+
+def test_the_reference_stops_within_a_layer(open_one: OpenEngine) -> None:
+    engine, seen = open_one("reference", "full"), []
+    session = engine.new_session()
+
+    def tap(name: str, _: Any) -> None:
+        seen.append(name)
+        session.cancel()
+
+    assert isinstance(engine, ReferenceEngine)
+    engine.tap = tap
+    with pytest.raises(CancelledError):
+        session.forward([1, 2, 3])
+    assert seen == ["layers.0"] and session.length == 0
+
+
+def test_onnxruntime_stops_a_run_under_way(open_one: OpenEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "CHUNK_ROWS", 50)
+    session, run, chunks = open_one("onnxruntime", "full").new_session(), onnxruntime._Graph.run, []
+
+    def cancel_in_the_second(*arguments: Any) -> None:
+        chunks.append(1)
+        if len(chunks) == 2:
+            session.cancel()
+        run(*arguments)
+
+    ids = make_ids(SPECS["full"], 190)
+    expected = session.forward(ids, "all")
+    session.truncate(20)
+    with monkeypatch.context() as patch, pytest.raises(CancelledError):
+        patch.setattr(onnxruntime._Graph, "run", cancel_in_the_second)
+        session.forward(ids[20:])
+    assert len(chunks) == 2 and session.length == 20
+    assert relative_error(session.forward(ids[20:], "all"), expected[20:]) < 1e-5
