@@ -165,8 +165,8 @@ def _name(dtype: np.dtype[Any]) -> str:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
-def _bytes(array: npt.NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array).data).cast("B")
+def _bytes(array: npt.NDArray[Any]) -> bytes | memoryview:
+    return memoryview(np.ascontiguousarray(array).data).cast("B") if array.size else b""
 
 
 def _size_limit(spec: DecoderSpec) -> int:

@@ -167,6 +167,17 @@ def test_threads_end_with_the_engine() -> None:
     assert len(os.listdir(task)) == before  # noqa: PTH208
 
 
+def test_a_window_of_one_token_may_be_saved_without_a_single_row(tmp_path: Path) -> None:
+    native = _open(attention={"window": 1})
+    native.fingerprint = "tiny"
+    ids, session, loaded = random_ids(native.spec, 300), native.new_session(), native.new_session()
+    expected = session.forward(ids, "all")
+    session.truncate(300 - 256)  # the oldest row held is that of the token after
+    session.save(tmp_path / "s")
+    loaded.load(tmp_path / "s")
+    assert np.array_equal(loaded.forward(ids[44:], "all"), expected[44:])
+
+
 def resident_bytes() -> int:
     statm = Path("/proc/self/statm")
     if not statm.exists():

@@ -15,10 +15,9 @@ from edgeslm.converters.policy import Options
 from edgeslm.engines import onnxruntime
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.reference import ReferenceEngine
-from edgeslm.engines.registry import open_engine
+from edgeslm.engines.registry import ENGINES, open_engine
 from edgeslm.errors import ArgumentError, CancelledError, EngineError, SessionFileError
 
-NAMES = ("native", "onnxruntime", "reference")
 SPECS = {"full": make_spec(context=200), "window": make_spec(context=200, attention={"window": 8})}
 ROUNDING = {"coreml": 2e-3}  # its states are float16: an element may round the other way where a sum differs
 OpenEngine = Callable[[str, str], Engine]
@@ -32,7 +31,7 @@ def open_one(tmp_path_factory: pytest.TempPathFactory) -> OpenEngine:
     return lambda engine, spec: open_engine(bundles[spec], engine, threads=1)
 
 
-@pytest.fixture(params=[(e, s) for e in NAMES for s in SPECS], ids="-".join)
+@pytest.fixture(params=[(e, s) for e in ENGINES for s in SPECS], ids="-".join)
 def engine(request: pytest.FixtureRequest, open_one: OpenEngine) -> Engine:
     return open_one(*request.param)
 
@@ -75,7 +74,7 @@ def test_a_saved_session_goes_on_where_it_was(engine: Engine, tmp_path: Path) ->
 
 
 def test_a_file_of_another_engine_or_bundle_is_refused(open_one: OpenEngine, tmp_path: Path) -> None:
-    for name in NAMES:
+    for name in ENGINES:
         session = open_one(name, "full").new_session()
         session.forward([1, 2, 3])
         session.save(tmp_path / name)
