@@ -75,12 +75,11 @@ class Chat:
         questions = [i for i in turns if self._messages[i]["role"] != "assistant"]
         del self._messages[questions[-1] if questions else len(self._messages) :]
 
-    def reset(self, system: str | None = None) -> None:
-        """Begin again: with another system message if one is given, else with the messages that the chat began with."""
+    def reset(self, messages: Iterable[Message] | None = None) -> None:
+        """Begin again: with these messages, or else with those that the chat began with."""
         self._end_reply()
-        if system is not None:
-            rest = self._initial[1:] if self._initial and self._initial[0]["role"] == "system" else self._initial
-            self._initial = [{"role": "system", "content": system}, *rest]
+        if messages is not None:
+            self._initial = _copied(messages)
         self._messages = list(self._initial)
 
     def close(self) -> None:

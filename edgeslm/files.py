@@ -1,11 +1,14 @@
-"""Opening a bundle's files: plain ones, below its folder, and nothing else."""
+"""Opening a bundle's files, which are plain ones below its folder and nothing else; and writing a file whole."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from edgeslm.errors import BundleError
 
@@ -29,3 +32,18 @@ def open_plain(folder: Path, name: str) -> io.FileIO:
         os.close(descriptor)
         raise BundleError(f"{name}: is not a regular file")
     return io.FileIO(descriptor, "rb")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of ``path`` once it is complete and on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

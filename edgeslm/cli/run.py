@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from edgeslm.cli.options import (
     threads_option,
 )
 from edgeslm.cli.output import print_json
+from edgeslm.cli.prompt_cache import cached_prefix, prompt_cache_option
 from edgeslm.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -28,12 +30,25 @@ if TYPE_CHECKING:
 @click.command(short_help="Complete a prompt.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt")
+@click.option("--chat", is_flag=True, help="PROMPT is a user's message, written as the model's chat template says.")
+@click.option("--system", metavar="TEXT", help="With a system message before it; implies --chat.")
+@prompt_cache_option
 @generation_options
 @logprobs_option
 @engine_option
 @threads_option
 @json_option
-def command(bundle: Path, prompt: str, engine: str, threads: int | None, as_json: bool, **options: Any) -> int:
+def command(
+    bundle: Path,
+    prompt: str,
+    chat: bool,
+    system: str | None,
+    prompt_cache: Path | None,
+    engine: str,
+    threads: int | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
     """Complete PROMPT with BUNDLE and print the completion as it comes.
 
     PROMPT is raw text; - reads it from stdin (UTF-8, less one line break at its end). Options left out follow the
@@ -42,14 +57,23 @@ def command(bundle: Path, prompt: str, engine: str, threads: int | None, as_json
     \b
     edgeslm run ./smol "Once upon a time" --max-new-tokens 64
     edgeslm run ./smol "Once upon a time" --temp 0.7 --top-p 0.9 --seed 1
+    edgeslm run ./smol "What is a fox?" --chat --system "Be brief." --prompt-cache ./brief.cache
     edgeslm run ./smol "Q: What is a fox?" --stop "Q:" --repetition-penalty 1.1 --min-p 0.05 --temp 1
     echo "The capital of France is" | edgeslm run ./smol - --json
     """
     import edgeslm
 
     text = _from_stdin() if prompt == "-" else prompt
-    with edgeslm.load(bundle, engine=engine, threads=threads) as model:
-        generation = model.stream(text, **generation_arguments(options))
+    with ExitStack() as stack:
+        model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads))
+        if chat or system is not None:
+            ids = model.prompts.ids(None, _messages(system, text), {})
+        else:
+            ids = model.prompts.ids(text, None, {})
+        prefix = None
+        if prompt_cache is not None:
+            prefix = stack.enter_context(cached_prefix(model, ids, prompt_cache))
+        generation = model.stream(ids, prefix=prefix, **generation_arguments(options))
         interrupted, shown = _show(generation, quiet=as_json)
         result = generation.result()
     if as_json:
@@ -59,6 +83,11 @@ def command(bundle: Path, prompt: str, engine: str, threads: int | None, as_json
     if interrupted:
         click.echo("edgeslm: interrupted", err=True)
     return INTERRUPTED if interrupted else 0
+
+
+def _messages(system: str | None, text: str) -> list[dict[str, str]]:
+    begin = [] if system is None else [{"role": "system", "content": system}]
+    return [*begin, {"role": "user", "content": text}]
 
 
 def _show(generation: Generation, quiet: bool) -> tuple[bool, int]:

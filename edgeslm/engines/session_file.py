@@ -13,14 +13,12 @@ All numbers are little-endian; nothing lies between the parts or behind the last
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import mmap
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +28,7 @@ import numpy.typing as npt
 
 from edgeslm.engines.protocol import Arrays
 from edgeslm.errors import EngineError, SessionFileError
+from edgeslm.files import replacing
 from edgeslm.manifest import parse_json
 from edgeslm.spec import DecoderSpec
 
@@ -80,7 +79,7 @@ def write_session(path: Path, owner: Identity, session: SavedSession) -> None:
     for part in parts:
         digest.update(part)
     try:
-        with _replacing(path) as file:
+        with replacing(path) as file:
             file.write(_PREAMBLE.pack(MAGIC, VERSION, len(header), digest.digest()))
             for part in parts:
                 file.write(part)
@@ -186,21 +185,6 @@ def _map(path: Path, limit: int) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
         raise SessionFileError(f"{path}: cannot be read ({error})") from None
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Any]:
-    """A file to write, which takes the place of ``path`` once it is complete and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _damaged(path: Path, what: str) -> SessionFileError:

@@ -37,15 +37,16 @@ def test_a_turn_equals_a_cold_answer(model: Model, system: str | None) -> None:
 
 def test_going_back_stays_exact(model: Model) -> None:
     """Undoing and resetting rewind the cache, or empty it where a window has forgotten."""
+    another = [{"role": "system", "content": "another"}]
     with model.chat("the log") as chat:
         for text in TURNS:
             chat.send(text, max_new_tokens=5)
-        for step in (chat.undo, chat.undo, chat.reset, lambda: chat.reset("another")):
+        for step in (chat.undo, chat.undo, chat.reset, lambda: chat.reset(another)):
             step()
             asked = [*chat.messages, {"role": "user", "content": "and?"}]
             assert chat.send("and?", max_new_tokens=5).tokens == cold(model, asked, max_new_tokens=5)
             chat.undo()
-        assert chat.messages == [{"role": "system", "content": "another"}]
+        assert chat.messages == another
 
 
 def test_a_stream_is_the_answer_in_pieces(native: Model) -> None:
