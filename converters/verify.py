@@ -103,7 +103,7 @@ def verify(
 
     Args:
         bundle: an opened bundle; open it with ``check="full"`` to have all hashes compared.
-        engine: only this one.
+        engine: only this one, on the target that it runs.
         against: a checkpoint to recompute the original's answer from, instead of trusting ``reference.npz``.
         threads: for the engines.
         best_only: with the preferred engine of each target alone.
@@ -113,10 +113,13 @@ def verify(
         BundleError: there is no usable ``reference.npz``.
         ArgumentError: the engine does not exist, or the checkpoint is of another model.
     """
+    only = None if engine is None else _served_by(engine)
     answer = _answer(bundle, against, progress)
     report: dict[str, list[Measurement]] = {}
     for target, entry in bundle.manifest.targets.items():
-        names = engines_for(bundle, target) if engine is None else _serving(engine, target)
+        if only not in (None, target):
+            continue
+        names = engines_for(bundle, target) if engine is None else [engine]
         limits = LIMITS.get(str(entry.settings.get("quantize")))
         if limits is None:
             raise BundleError(f"{bundle.folder}: target {target!r} has no quantize level among {sorted(LIMITS)}")
@@ -184,10 +187,11 @@ def _check_litertlm(bundle: Bundle, entry: TargetEntry) -> None:
     check_litertlm(bundle.map(name), name, bundle.spec, model, bundle.read(TOKENIZER_JSON))
 
 
-def _serving(engine: str, target: str) -> list[str]:
+def _served_by(engine: str) -> str:
+    """The target that an engine runs."""
     if engine not in ENGINES:
         raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}; found {engine!r}")
-    return [engine] if ENGINES[engine][0] == target else []
+    return ENGINES[engine][0]
 
 
 def _answer(bundle: Bundle, against: str | Path | None, progress: Progress) -> ReferenceAnswer:

@@ -13,11 +13,12 @@ from traces import lengths_around, run_traces
 from edgeslm.bundle import Bundle
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
+from edgeslm.engines.registry import ENGINES as REGISTRY
 from edgeslm.engines.registry import open_engine
 from edgeslm.spec import DecoderSpec
 
 COUNT = int(os.environ.get("EDGESLM_TRACES", "150"))
-ENGINES = ("native", "onnxruntime", "reference")
+ENGINES = ("native", "onnxruntime", "litert", "reference")
 SHARE = -(-COUNT // 6)  # of each of the engines but the native one, which has a test of its own, on each model
 
 
@@ -45,18 +46,20 @@ def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("model", SPECS)
 def test_random_traces_give_the_tokens_of_cold_runs(model: str, name: str, tmp_path: Path) -> None:
     spec = SPECS[model]
-    bundle = write_bundle(tmp_path / "bundle", spec, make_weights(spec), Options("int8"))
+    bundle = write_bundle(tmp_path / "bundle", spec, make_weights(spec), Options("int8"), REGISTRY[name][0])
     counts = run_traces(open_engine(bundle, name, 1), SHARE, lengths_around(8), tmp_path)
     print(model, name, dict(counts))
     assert min(counts[what] for what in ("forward", "truncate", "fork", "reload")) > 10
-    assert (counts["rewind refused"] > 0) == (name == "onnxruntime" and model != "full")
+    assert (counts["rewind refused"] > 0) == (name in ("onnxruntime", "litert") and model != "full")
     assert counts["near-ties"] <= counts["rows"] / 100
 
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("model", ["stories260K", "en-de-6m"])
 def test_trained_models(model: str, name: str, shared: Path, tmp_path: Path) -> None:
-    convert(shared / "models" / model, tmp_path / "bundle", options=Options("int8"), check=False)
+    convert(
+        shared / "models" / model, tmp_path / "bundle", to=(REGISTRY[name][0],), options=Options("int8"), check=False
+    )
     engine = open_engine(Bundle.open(tmp_path / "bundle"), name, 1)
     counts = run_traces(engine, -(-COUNT // 50), lengths_around(16), tmp_path, exact=name == "native")
     print(model, name, dict(counts))

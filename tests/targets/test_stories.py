@@ -12,10 +12,13 @@ import pytest
 from tokenizers import Tokenizer
 
 import edgeslm
+from edgeslm.bundle import Bundle
 from edgeslm.converters.checkpoint import Checkpoint, open_checkpoint
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
+from edgeslm.converters.verify import verify
 from edgeslm.engines.reference import ReferenceEngine
+from edgeslm.errors import ArgumentError
 from edgeslm.weights import F32Array
 
 TEXT = (
@@ -69,6 +72,13 @@ def test_float32_tells_the_known_story(float32: Path, engine: str) -> None:
         result = model.generate("Once upon a time", max_new_tokens=250)
     assert ("Once upon a time" + result.text)[: len(TEXT)] == TEXT
     assert result.finish_reason == "length" and len(result.tokens) == 250
+
+
+def test_one_engine_is_verified_on_its_own_target(float32: Path) -> None:
+    report = verify(Bundle.open(float32), engine="litert")
+    assert report.passed and list(report.targets) == ["litert"]
+    with pytest.raises(ArgumentError, match="expected one of native"):
+        verify(Bundle.open(float32), engine="gpu")
 
 
 @pytest.mark.parametrize(
