@@ -26,7 +26,7 @@ from edgeslm.errors import EngineError, MissingExtraError
 
 log = logging.getLogger("edgeslm.litert")
 
-MINIMUM_VERSION = (2, 3)  # the first with options for the CPU in CompiledModel
+MINIMUM_VERSION = (2, 3)  # the first that was tried
 # XNNPACK packs weights for its kernels: once for all signatures, in memory, if its cache is "at" this path.
 PACKED_IN_MEMORY = ":memory" if sys.platform in ("linux", "android") else ""
 NOWHERE = "/nonexistent"  # where no library for a GPU or NPU is found: only the CPU is used
@@ -103,8 +103,8 @@ def _import_litert() -> dict[str, Any]:
     found = getattr(package, "__version__", "0.0")
     if tuple(int(n) for n in re.findall(r"\d+", found)[:2]) < MINIMUM_VERSION:
         raise EngineError(
-            f"ai-edge-litert {found} cannot be told how to use the CPU; expected {MINIMUM_VERSION[0]}."
-            f"{MINIMUM_VERSION[1]} or later: pip install -U ai-edge-litert"
+            f"ai-edge-litert {found} was not tried; expected {MINIMUM_VERSION[0]}.{MINIMUM_VERSION[1]} "
+            "or later: pip install -U ai-edge-litert"
         )
     names = ("compiled_model", "environment", "options")
     return {name: importlib.import_module(f"ai_edge_litert.{name}") for name in names}
