@@ -196,8 +196,9 @@ def test_an_interrupt_is_code_130(bundle: Path) -> None:
     assert interrupted(*endless) == (130, "", "edgeslm: interrupted\n")
 
 
-def test_an_interrupted_run_keeps_what_came(bundle: Path) -> None:
-    endless = ("run", bundle, PROMPT, *ENGINE, "--temp", 5, "--logit-bias", "2=-1000", "--max-new-tokens", 480)
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_an_interrupted_run_keeps_what_came(bundle: Path, engine: str) -> None:
+    endless = ("run", bundle, PROMPT, "--engine", engine, "--temp", 5, "--logit-bias", "2=-1000", "--max-new-tokens", 480)
     code, out, err = interrupted(*endless)
     assert (code, err) == (130, "edgeslm: interrupted\n") and len(out) > 5
     code, out, err = interrupted(*endless, "--json")
