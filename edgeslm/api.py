@@ -96,7 +96,7 @@ class Model:
         self.prompts = Prompts(engine.spec, tokenizer, templates)
         self.defaults = defaults or GenerationDefaults()
         self._generations: WeakSet[Generation] = WeakSet()  # for cancel()
-        self._lock = threading.Lock()  # of that set
+        self._lock = threading.RLock()  # of that set; a signal handler may cancel
 
     @property
     def spec(self) -> DecoderSpec:

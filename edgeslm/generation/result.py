@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# The model's end-of-text token; a stop string or stop token; the limit; the caller.
+# The model's end-of-text token; a stop string or stop token; the limit; the caller, or an exception.
 FinishReason = Literal["eos", "stop", "length", "cancelled"]
 
 
