@@ -68,7 +68,7 @@ def load(
     if bundle.has(TOKENIZER_JSON):
         config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
         tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size)
-        templates = ChatTemplates.from_files(lambda name: bundle.read(name) if bundle.has(name) else None)
+        templates = ChatTemplates(lambda name: bundle.read(name) if bundle.has(name) else None)
     config = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
     defaults = read_defaults(config, tokenizer.eos_id if tokenizer else None, bundle.spec.vocab_size)
     return Model(open_engine(bundle, engine, threads), tokenizer, defaults, templates)

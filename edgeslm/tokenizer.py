@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+MAX_CONFIG_BYTES = 16 << 20
 
 
 class Tokenizer:
@@ -177,6 +178,8 @@ def _decoder_types(backend: tokenizers.Tokenizer) -> set[str]:
 
 def _eos_token(config_json: bytes) -> str | None:
     """``eos_token`` of tokenizer_config.json: a string, or an object with its ``content``."""
+    if len(config_json) > MAX_CONFIG_BYTES:
+        raise ModelFormatError(f"{TOKENIZER_CONFIG}: {len(config_json)} bytes; expected at most {MAX_CONFIG_BYTES}")
     try:
         config = json.loads(config_json)
     except (ValueError, RecursionError) as error:

@@ -84,6 +84,8 @@ def command(
     with ExitStack() as stack:
         model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads))
         messages = [] if history is None else read_messages(history)
+        if system is not None and messages and messages[0].get("role") == "system":
+            del messages[0]  # the new one takes its place
         prefix = None
         if prompt_cache is not None:
             ids = model.prompts.beginning([{"role": "system", "content": system}], {})

@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+import click
+
 from edgeslm.errors import ArgumentError
 
 PROMPT, MORE = "> ", "… "
@@ -51,7 +53,7 @@ def line_reader(interactive: bool) -> ReadLine:
     if interactive:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 (input() uses it)
-        return input
+        return input if sys.stdout.isatty() else _input_beside_a_pipe
     lines = _piped()
 
     def read(prompt: str) -> str:
@@ -61,6 +63,12 @@ def line_reader(interactive: bool) -> ReadLine:
             raise EOFError from None
 
     return read
+
+
+def _input_beside_a_pipe(prompt: str) -> str:
+    """Python's own would put the prompt among the answers."""
+    click.echo(prompt, nl=False, err=True)
+    return input()
 
 
 def _piped() -> Iterator[str]:

@@ -104,7 +104,10 @@ class ChatTemplate:
 
 def _units(given: object) -> int:
     unlimited = 1 << 62
-    return Budget(unlimited).weigh(given)
+    try:
+        return Budget(unlimited).weigh(given)
+    except OverBudget as error:
+        raise ArgumentError(f"messages, tools or other variables of the template: {error}") from None
 
 
 def _failed(error: BaseException, line: int | None) -> TemplateError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from edgeslm.errors import TemplateError
@@ -11,41 +12,27 @@ from edgeslm.templates.chat_template import ChatTemplate
 
 TEMPLATE_FILE = "chat_template.jinja"
 CONFIG, TOKENS_MAP = "tokenizer_config.json", "special_tokens_map.json"
-MAX_BYTES = 64 << 20
+MAX_BYTES = 16 << 20
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 Read = Callable[[str], bytes | None]  # the content of a file by name, or None where there is none
 
 
 class ChatTemplates:
-    """The templates of a model by name; most have one, ``default``."""
+    """The templates of a model by name; most have one, ``default``. Nothing is parsed before one is wanted."""
 
-    def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str] | None = None) -> None:
-        self._sources, self._special_tokens = dict(sources), dict(special_tokens or {})
+    def __init__(self, read: Read) -> None:
+        """``read`` is called here, once for each file."""
+        self._files = {name: read(name) for name in (TEMPLATE_FILE, CONFIG, TOKENS_MAP)}
         self._compiled: dict[str, ChatTemplate] = {}
-
-    @classmethod
-    def from_files(cls, read: Read) -> ChatTemplates:
-        """As transformers finds them: chat_template.jinja, else ``chat_template`` of tokenizer_config.json.
-
-        Raises:
-            TemplateError: one of the files is malformed.
-        """
-        config = _object(read(CONFIG), CONFIG)
-        tokens = {**_special_tokens(_object(read(TOKENS_MAP), TOKENS_MAP)), **_special_tokens(config)}
-        raw = read(TEMPLATE_FILE)
-        if raw is None:
-            return cls(_named(config.get("chat_template")), tokens)
-        try:
-            return cls({"default": raw.decode("utf-8")}, tokens)
-        except UnicodeDecodeError as error:
-            raise TemplateError(f"{TEMPLATE_FILE}: byte {error.start} is not UTF-8; get the file again") from None
 
     def choose(self, tools: object = None) -> ChatTemplate:
         """The template for a conversation: ``tool_use`` where there are tools and the model has it, or ``default``.
 
+        As transformers finds them: in chat_template.jinja, else in ``chat_template`` of tokenizer_config.json.
+
         Raises:
-            TemplateError: the model has none, or it cannot be compiled.
+            TemplateError: the model has none, or it cannot be compiled, or one of the files is malformed.
         """
         name = "tool_use" if tools is not None and "tool_use" in self._sources else "default"
         if not self._sources:
@@ -61,6 +48,24 @@ class ChatTemplates:
         if name not in self._compiled:
             self._compiled[name] = ChatTemplate(self._sources[name], self._special_tokens)
         return self._compiled[name]
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        return _object(self._files[CONFIG], CONFIG)
+
+    @cached_property
+    def _special_tokens(self) -> dict[str, str]:
+        return {**_special_tokens(_object(self._files[TOKENS_MAP], TOKENS_MAP)), **_special_tokens(self._config)}
+
+    @cached_property
+    def _sources(self) -> dict[str, str]:
+        raw = self._files[TEMPLATE_FILE]
+        if raw is None:
+            return _named(self._config.get("chat_template"))
+        try:
+            return {"default": raw.decode("utf-8")}
+        except UnicodeDecodeError as error:
+            raise TemplateError(f"{TEMPLATE_FILE}: byte {error.start} is not UTF-8; get the file again") from None
 
 
 def _object(raw: bytes | None, where: str) -> dict[str, Any]:

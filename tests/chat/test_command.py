@@ -83,6 +83,8 @@ def test_commands(run: Run, bundle: Path, tmp_path: Path) -> None:
     assert not [p for p in tmp_path.iterdir() if p not in (saved, again)]
     code, _, err = run("chat", bundle, "--load", again, stdin="/help\n/save " + str(saved))
     assert "5 messages written" in err and "/undo" in err
+    run("chat", bundle, "--load", again, "--system", "new", stdin="/save " + str(saved))
+    assert json.loads(saved.read_text()) == [{"role": "system", "content": "new"}, *second[1:]]
 
 
 def test_two_slashes_send_one(run: Run, bundle: Path) -> None:

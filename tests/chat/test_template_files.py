@@ -17,7 +17,7 @@ def templates(**files: Any) -> ChatTemplates:
     """Files given as ``config``, ``jinja`` and ``tokens``: bytes, or what JSON can hold."""
     names = {"config": CONFIG, "jinja": TEMPLATE_FILE, "tokens": TOKENS_MAP}
     held = {names[k]: v if isinstance(v, bytes) else json.dumps(v).encode() for k, v in files.items()}
-    return ChatTemplates.from_files(held.get)
+    return ChatTemplates(held.get)
 
 
 def test_a_file_of_its_own_comes_before_the_configuration() -> None:

@@ -69,6 +69,23 @@ def test_messages_that_hold_themselves_are_refused() -> None:
         template("x").render([message])
 
 
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    content: Any = "x"
+    for _ in range(200):
+        content = [content]
+    with pytest.raises(ArgumentError, match="nested more than"):
+        template("x").render([{"role": "user", "content": content}])
+
+
+@pytest.mark.parametrize("family", RENDERED)
+def test_a_long_conversation_is_within_the_budget(family: str) -> None:
+    """200 messages; some templates look at all of them for each."""
+    ours = template((HERE / "templates" / f"{family}.jinja").read_text("utf-8"))
+    messages = [{"role": ("user", "assistant")[i % 2], "content": f"Message {i}."} for i in range(199)]
+    tools = CONVERSATIONS["tools"]["tools"] if "tools" in family else None
+    assert "Message 198." in ours.render(messages, tools=tools)
+
+
 def test_the_callers_messages_stay_as_they_are() -> None:
     messages = [{"role": "assistant", "content": None, "thinking": "hm"}]
     assert render("{{ messages }}", messages) == str(

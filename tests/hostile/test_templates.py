@@ -5,21 +5,20 @@ Children are forked, so that what an attack takes is measured for it alone.
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import sys
-import traceback
 from pathlib import Path
 
 import pytest
+from children import RAN, SANITIZED, in_child
 from template_attacks import ATTACKS, ATTRIBUTE_WALKS
 
 from edgeslm.errors import ArgumentError, EdgeslmError, ModelFormatError, TemplateError
 from edgeslm.templates import environment
 from edgeslm.templates.chat_template import BASE_UNITS, ChatTemplate
 
-SANITIZED = bool(os.environ.get("EDGESLM_SANITIZED"))
-CPU_SECONDS = 30 if SANITIZED else 5  # the promise is one second; the rest is for slow machines
 MEGABYTES = 100
 MESSAGES = [{"role": "user", "content": "Hello"}]
 SECRETS = ("class '", "subclasses", "root:", "module", "function", "environment")  # what an escape would print
@@ -34,23 +33,13 @@ def attack(source: str) -> str:
         return type(error).__name__
 
 
-def in_child(source: str, log: Path) -> int:
-    """Exit status of a forked child: 0 where all is well."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-            before = _peak_megabytes()
-            found = attack(source)
-            assert len(found) < BASE_UNITS and not any(word in found for word in SECRETS), found[:500]
-            taken = _peak_megabytes() - before
-            assert taken < MEGABYTES or SANITIZED, f"{taken} MB"
-            os._exit(0)
-        except BaseException:
-            log.write_text(traceback.format_exc())
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+def use(source: str) -> None:
+    """Attack, and check what came out and what it took."""
+    before = _peak_megabytes()
+    found = attack(source)
+    assert len(found) < BASE_UNITS and not any(word in found for word in SECRETS), found[:500]
+    taken = _peak_megabytes() - before
+    assert taken < MEGABYTES or SANITIZED, f"{taken} MB"
 
 
 def _peak_megabytes() -> float:
@@ -65,9 +54,9 @@ def test_an_attack_ends_in_an_error_or_harmless_text(batch: int, tmp_path: Path)
     assert len(ATTACKS) > 150
     for name in list(ATTACKS)[batch::8]:
         log = tmp_path / "log"
-        status = in_child(ATTACKS[name], log)
+        status = in_child(functools.partial(use, ATTACKS[name]), log)
         detail = log.read_text() if log.exists() else f"exit status {status} (negative: a signal)"
-        assert status == 0, f"{name}: {detail}"
+        assert status == RAN, f"{name}: {detail}"
 
 
 def test_the_limits_bite() -> None:
