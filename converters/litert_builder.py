@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeslm.converters.litert_weights import Storage
+from edgeslm.converters.litert_weights import Storage, part_names
 from edgeslm.converters.tflite_graph import Graph
 from edgeslm.spec import Attention, DecoderSpec, tensor_shapes
 
@@ -75,10 +75,17 @@ class LitertBuilder:
         return self._reshape(y, shape) if groups > 1 else y
 
     def linear(self, x: int, weight: str, bias: bool = False) -> int:
-        w, b = self._weight(weight), self._weight(weight + ".bias") if bias else -1
-        shape = (self._graph.shape(x)[0], self._graph.shape(w)[0])
-        version = FULLY_CONNECTED[self._storages[weight].dtype]
-        return self._graph.op("FULLY_CONNECTED", (x, w, b), shape, version=version, keepNumDims=True)
+        g, parts = self._graph, self._storages[weight].parts
+        width, y = g.shape(x)[1] // parts, -1
+        b = self._weight(weight + ".bias") if bias else -1
+        for i, name in enumerate(part_names(weight, parts)):
+            inputs = x if parts == 1 else self._slice(x, 1, i * width, width)
+            shape, version = (g.shape(x)[0], self._shapes[weight][0]), FULLY_CONNECTED[self._storages[weight].dtype]
+            product = g.op(
+                "FULLY_CONNECTED", (inputs, self._weight(weight, name), b), shape, version=version, keepNumDims=True
+            )
+            y, b = (self._binary("ADD", y, product) if i else product), -1
+        return y
 
     def attention(self, q: int, k: int, v: int, cache: int, a: Attention) -> int:
         t, heads, kv, width = self._tokens, a.n_heads, a.n_kv_heads, a.head_dim
@@ -253,9 +260,11 @@ class LitertBuilder:
 
     # Small parts
 
-    def _weight(self, name: str) -> int:
-        storage = self._storages[name] if name in self._storages else Storage("float32")
-        return self._graph.weight(name, storage.dtype, self._shapes[name], storage.block)
+    def _weight(self, name: str, part: str = "") -> int:
+        """A weight, or one of its parts by its own name."""
+        storage, shape = self._storages[name], self._shapes[name]
+        shape = (*shape[:-1], shape[-1] // storage.parts)
+        return self._graph.weight(part or name, storage.dtype, shape, storage.block)
 
     def _once(self, key: Hashable, make: Callable[[], int]) -> int:
         """A value that several layers use."""

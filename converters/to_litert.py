@@ -14,7 +14,7 @@ import numpy as np
 from edgeslm.converters.data_file import each_block, write_at
 from edgeslm.converters.graph_constants import graph_constants
 from edgeslm.converters.litert_builder import LitertBuilder
-from edgeslm.converters.litert_weights import DTYPES, Storage, encode, exceptions, storages
+from edgeslm.converters.litert_weights import DTYPES, Storage, encode, exceptions, part_names, storages
 from edgeslm.converters.litertlm import chat_template, llm_metadata, start_token, write_litertlm
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging
@@ -90,13 +90,14 @@ def settings(spec: DecoderSpec, options: Options) -> dict[str, Any]:
     """As the manifest records them."""
     chosen = storages(spec, options)
     quantized = {s.dtype for s in chosen.values()} - {"float32"}
-    other = exceptions(chosen, options)
+    other, parts = exceptions(chosen, options), {n: s.parts for n, s in chosen.items() if s.parts > 1}
     return {
         "quantize": options.quantize,
         "group_size": options.group_size if "int4" in quantized else 0,  # int8: one scale for each row
         "embed": options.embed or options.quantize,
         "prefill": list(prefill_sizes(spec.context_length)),
         **({"other_group_sizes": other} if other else {}),
+        **({"parts": parts} if parts else {}),
     }
 
 
@@ -122,14 +123,17 @@ def write_tflite(path: Path, spec: DecoderSpec, options: Options, source: Weight
                 write_at(fd, values, offsets[name])
 
         def work(name: str, start: int, stop: int) -> int:
-            rows = source.rows(name, start, stop)
-            data, scales = encode(rows, chosen[name])
-            write_at(fd, data, offsets[name] + start * (data.nbytes // len(rows)))
-            if chosen[name].block:
-                write_at(fd, scales.astype(np.float16), offsets[name + SCALES] + 2 * start * scales.shape[1])
-            elif name in row_scales:
-                row_scales[name][start:stop] = scales
-            return data.nbytes
+            storage, written = chosen[name], 0
+            columns = np.split(source.rows(name, start, stop), storage.parts, axis=-1)
+            for part, rows in zip(part_names(name, storage.parts), columns, strict=True):
+                data, scales = encode(np.ascontiguousarray(rows), storage)
+                write_at(fd, data, offsets[part] + start * (data.nbytes // len(rows)))
+                if storage.block:
+                    write_at(fd, scales.astype(np.float16), offsets[part + SCALES] + 2 * start * scales.shape[1])
+                elif part in row_scales:
+                    row_scales[part][start:stop] = scales
+                written += data.nbytes
+            return written
 
         for written in each_block(tensor_shapes(spec), work):
             done += written

@@ -14,13 +14,13 @@ from decoder_cases import CONFIGS, MUTATIONS, mutated
 from litert_runner import LitertRunner
 from tiny_decoders import ArraySource, make_ids, make_spec, make_weights, relative_error
 
-from edgeslm.converters.litert_weights import decode, encode, storages
+from edgeslm.converters.litert_weights import decode, encode, part_names, storages
 from edgeslm.converters.policy import Options
 from edgeslm.converters.tflite_graph import Model
 from edgeslm.converters.to_litert import check_options, prefill_sizes, settings, write_tflite
 from edgeslm.engines.reference import ReferenceEngine
 from edgeslm.errors import ArgumentError, CheckpointError, UnsupportedModelError
-from edgeslm.spec import DecoderSpec, tensor_shapes
+from edgeslm.spec import DecoderSpec
 
 LEVELS = [Options("int8"), Options("int4", 32), Options("int4", 64, embed="int8"), Options("int8", embed="int4")]
 
@@ -38,10 +38,11 @@ def written(folder: Path, spec: DecoderSpec, weights: ArraySource, options: Opti
 
 def stored(spec: DecoderSpec, weights: ArraySource, options: Options) -> ArraySource:
     """The weights as the file holds them."""
-    chosen = storages(spec, options)
-    return ArraySource(
-        {n: decode(*encode(weights.arrays[n], chosen[n]), tensor_shapes(spec)[n], chosen[n]) for n in chosen}
-    )
+    arrays = {}
+    for name, storage in storages(spec, options).items():
+        parts = np.split(weights.arrays[name], storage.parts, axis=-1)
+        arrays[name] = np.concatenate([decode(*encode(p, storage), p.shape, storage) for p in parts], axis=-1)
+    return ArraySource(arrays)
 
 
 @pytest.mark.parametrize("spec", CONFIGS.values(), ids=CONFIGS)
@@ -61,7 +62,7 @@ def test_no_field_is_ignored(tmp_path: Path, field: tuple[type, str]) -> None:
 
 
 @pytest.mark.parametrize("options", LEVELS, ids=level_name)
-@pytest.mark.parametrize("inner", [192, 96, 48], ids=lambda n: f"inner {n}")
+@pytest.mark.parametrize("inner", [512, 192, 48], ids=lambda n: f"inner {n}")
 def test_quantised_logits_stay_near_the_oracle(tmp_path: Path, inner: int, options: Options) -> None:
     spec = make_spec(hidden=128, inner=inner, head_dim=32)
     weights, ids = make_weights(spec), make_ids(spec, 60)
@@ -110,7 +111,8 @@ def test_weights_lie_behind_the_flatbuffer(tmp_path: Path) -> None:
     path = tmp_path / f"{level_name(Options('int4'))}.tflite"
     placed = sorted((b.offset, b.size) for b in read_model(path).buffers if b.offset)
     names = {t.name for t in read_model(path).subgraphs[-1].tensors}
-    assert {n.encode() for n in tensor_shapes(spec)} <= names
+    stored_names = {part for n, s in storages(spec, Options("int4")).items() for part in part_names(n, s.parts)}
+    assert {n.encode() for n in stored_names} <= names
     assert all(offset % 64 == 0 for offset, _ in placed)
     ends = [offset + size for offset, size in placed]
     assert all(end <= start for end, (start, _) in zip(ends, placed[1:], strict=False))
@@ -158,6 +160,14 @@ def test_settings_name_the_tensors_with_other_blocks() -> None:
     assert settings(make_spec(inner=70, layers=1), Options("int4"))["other_group_sizes"] == {"layers.0.mlp.down": 0}
     assert "other_group_sizes" not in settings(spec, Options("int4", 32))
     assert settings(spec, Options("int8", 64))["group_size"] == 0
+
+
+def test_settings_name_the_tensors_that_are_cut() -> None:
+    widths = {255: 1, 256: 2, 384: 3, 500: 2, 512: 4, 514: 2, 8192: 4}
+    for inner, parts in widths.items():
+        found = settings(make_spec(inner=inner, layers=1), Options("int8")).get("parts", {})
+        assert found == ({"layers.0.mlp.down": parts} if parts > 1 else {}), inner
+    assert "parts" not in settings(make_spec(inner=512), Options("int4"))
 
 
 def test_prefill_sizes_follow_the_context() -> None:

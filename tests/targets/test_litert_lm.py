@@ -1,17 +1,16 @@
-"""Bundles in LiteRT-LM, Google's runtime for Android, iOS and desktops: it must continue as the original does."""
+"""Bundles in LiteRT-LM, Google's runtime for Android, iOS and desktops: its text is our engine's and transformers'."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from golden_files import golden
-from litert_runner import LitertRunner
 from litertlm_greedy import LitertLm
 from tiny_models import CASES, FAMILIES, write_checkpoint
 from tokenizers import Tokenizer, decoders, models
 
+import edgeslm
 from edgeslm.bundle import Bundle
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
@@ -21,17 +20,17 @@ STORY = (
     "big, red ball. "
 )
 PROMPT_TOKENS = 24  # of a golden
+CONTEXT = 512  # of stories260K
 
 
 class Story:
-    """stories260K as a bundle, opened by LiteRT-LM; and by LiteRT's interpreter, which the tests drive."""
+    """stories260K as a bundle, opened by LiteRT-LM and by our own engine."""
 
     def __init__(self, checkpoint: Path, folder: Path, level: str) -> None:
         convert(checkpoint, folder / "bundle", to=("litert",), options=Options(level), check=False)
-        self.bundle = Bundle.open(folder / "bundle")
-        self.runtime = LitertLm(self.bundle.file("litert", "litertlm"), folder)
+        self.model = edgeslm.load(folder / "bundle", engine="litert")
+        self.runtime = LitertLm(Bundle.open(folder / "bundle").file("litert", "litertlm"), folder)
         self._tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-        self._end = 2
 
     def ids(self, text: str, first: bool = True) -> list[int]:
         found: list[int] = self._tokenizer.encode(text, add_special_tokens=first).ids
@@ -44,17 +43,14 @@ class Story:
         return str(text)
 
     def texts(self, turns: list[str], count: int) -> list[str]:
-        """As LiteRT-LM, by our own calls."""
-        runner, texts, context = LitertRunner(self.bundle.file("litert", "model")), [], self.bundle.spec.context_length
+        """By our engine, what LiteRT-LM gives; both stop at the end of the context."""
+        ids: list[int] = []
+        texts = []
         for turn in turns:
-            logits = runner.run(np.array(self.ids(turn, first=not texts)), decoded=1)[-1]
-            made: list[int] = []
-            while len(made) < count:
-                made.append(int(logits.argmax()))
-                if made[-1] == self._end or runner.length == context - 1:
-                    break
-                logits = runner.decode(made[-1])
-            texts.append(self._tokenizer.decode(made))
+            ids += self.ids(turn, first=not texts)
+            result = self.model.generate(ids, max_new_tokens=min(count, CONTEXT - len(ids)), temperature=0)
+            ids += result.tokens
+            texts.append(self._tokenizer.decode(result.tokens))  # without the space between prompt and text
         return texts
 
 
