@@ -14,7 +14,9 @@ from edgeslm.cli.output import VERIFICATION_COLUMNS, print_json, print_table, pr
 @click.command(short_help="Convert a checkpoint into a bundle, and verify it.")
 @click.argument("source", metavar="SRC")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--to", type=separated(str), metavar="TARGETS", default="onnx", show_default=True, help="Among onnx, litert, coreml.")
+@click.option(
+    "--to", type=separated(str), metavar="TARGETS", default="onnx", show_default=True, help="onnx, litert, coreml."
+)
 @click.option(
     "--quantize",
     type=click.Choice(["none", "fp16", "int8", "int4"]),
