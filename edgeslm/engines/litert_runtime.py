@@ -176,7 +176,7 @@ class _Process:
 
     def __del__(self, nowhere: str = os.devnull, flags: int = os.O_WRONLY, stderr: int = STDERR) -> None:
         ending, open_, dup2 = self._tools
-        if ending():
+        if self._environment is not None and ending():
             dup2(open_(nowhere, flags), stderr)
 
 
