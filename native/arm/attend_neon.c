@@ -11,18 +11,24 @@ typedef float weight_rows[HEADS][SLM_ATTEND_BLOCK];
 
 /* scores[h][j] = q[h] . key j for a multiple of ROWS rows; rows from `count` on repeat the last one. */
 INLINE void score(const float *q, int64_t d, int heads, const float *keys, int64_t stride, int64_t count, weight_rows scores) {
+    int64_t whole = d / 4 * 4;
     for (int64_t j = 0; j < count; j += ROWS) {
         const float *rows[ROWS];
+        float32x4_t s[HEADS][ROWS], tail[ROWS];
         for (int64_t r = 0; r < ROWS; r++) rows[r] = keys + (j + r < count ? j + r : count - 1) * stride;
-        float32x4_t s[HEADS][ROWS];
         for (int h = 0; h < heads; h++)
             for (int r = 0; r < ROWS; r++) s[h][r] = vdupq_n_f32(0);
-        for (int64_t i = 0; i < d; i += 4)
+        for (int64_t i = 0; i < whole; i += 4)
             for (int r = 0; r < ROWS; r++) {
-                float32x4_t key = slm_load4(rows[r] + i, d - i);
-                for (int h = 0; h < heads; h++) s[h][r] = vfmaq_f32(s[h][r], slm_load4(q + h * d + i, d - i), key);
+                float32x4_t key = vld1q_f32(rows[r] + i);
+                for (int h = 0; h < heads; h++) s[h][r] = vfmaq_f32(s[h][r], vld1q_f32(q + h * d + i), key);
             }
-        for (int h = 0; h < heads; h++) vst1q_f32(&scores[h][j], slm_sum4(s[h][0], s[h][1], s[h][2], s[h][3]));
+        for (int r = 0; r < ROWS; r++) tail[r] = slm_load4(rows[r] + whole, d - whole);
+        for (int h = 0; h < heads; h++) {
+            float32x4_t rest = slm_load4(q + h * d + whole, d - whole);
+            for (int r = 0; r < ROWS; r++) s[h][r] = vfmaq_f32(s[h][r], rest, tail[r]);
+            vst1q_f32(&scores[h][j], slm_sum4(s[h][0], s[h][1], s[h][2], s[h][3]));
+        }
     }
 }
 
@@ -50,20 +56,28 @@ static float soften(float *scores, int64_t count, float softcap, float *max, flo
     return shrink;
 }
 
-/* Values i.. of acc, `vectors` of 4: acc[h] = acc[h] * shrink[h] + sum over rows of weights[h][j] * value j. */
+/* `vectors` of n (1 to 4) values of acc, from i: acc[h] = acc[h] * shrink[h] + sum over rows of weights[h][j] * value j. */
 INLINE void gather_chunk(int64_t d, int heads, const float *values, int64_t stride, int64_t count, const weight_rows weights,
-                         const float *shrink, float *acc, int64_t i, int vectors) {
+                         const float *shrink, float *acc, int64_t i, int vectors, int64_t n) {
     float32x4_t s[HEADS][CHUNK];
     for (int h = 0; h < heads; h++)
-        for (int c = 0; c < vectors; c++)
-            s[h][c] = vmulq_n_f32(slm_load4(acc + h * d + i + 4 * c, d - i - 4 * c), shrink[h]);
+        for (int c = 0; c < vectors; c++) s[h][c] = vmulq_n_f32(slm_load4(acc + h * d + i + 4 * c, n), shrink[h]);
     for (int64_t j = 0; j < count; j++)
         for (int c = 0; c < vectors; c++) {
-            float32x4_t value = slm_load4(values + j * stride + i + 4 * c, d - i - 4 * c);
+            float32x4_t value = slm_load4(values + j * stride + i + 4 * c, n);
             for (int h = 0; h < heads; h++) s[h][c] = vfmaq_n_f32(s[h][c], value, weights[h][j]);
         }
     for (int h = 0; h < heads; h++)
-        for (int c = 0; c < vectors; c++) slm_store4(acc + h * d + i + 4 * c, d - i - 4 * c, s[h][c]);
+        for (int c = 0; c < vectors; c++) slm_store4(acc + h * d + i + 4 * c, n, s[h][c]);
+}
+
+INLINE void gather(int64_t d, int heads, const float *values, int64_t stride, int64_t count, const weight_rows weights,
+                   const float *shrink, float *acc) {
+    int64_t i = 0;
+    for (; i + 4 * CHUNK <= d; i += 4 * CHUNK)
+        gather_chunk(d, heads, values, stride, count, weights, shrink, acc, i, CHUNK, 4);
+    for (; i + 4 <= d; i += 4) gather_chunk(d, heads, values, stride, count, weights, shrink, acc, i, 1, 4);
+    if (i < d) gather_chunk(d, heads, values, stride, count, weights, shrink, acc, i, 1, d - i);
 }
 
 INLINE void attend_block(const float *q, int64_t d, int heads, const float *keys, const float *values, int64_t stride, int64_t count,
@@ -72,10 +86,7 @@ INLINE void attend_block(const float *q, int64_t d, int heads, const float *keys
     float shrink[HEADS];
     score(q, d, heads, keys, stride, count, weights);
     for (int h = 0; h < heads; h++) shrink[h] = soften(weights[h], count, softcap, max + h, sum + h);
-    int64_t i = 0;
-    for (; i + 4 * CHUNK <= d; i += 4 * CHUNK)
-        gather_chunk(d, heads, values, stride, count, weights, shrink, acc, i, CHUNK);
-    for (; i < d; i += 4) gather_chunk(d, heads, values, stride, count, weights, shrink, acc, i, 1);
+    gather(d, heads, values, stride, count, weights, shrink, acc);
 }
 
 void slm_attend_neon(const float *q, int64_t n_q, int64_t d, const float *keys, const float *values, int64_t kv_stride,

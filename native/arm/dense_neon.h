@@ -1,9 +1,9 @@
-/* template/dense.h for NEON: tiles of 4 outputs by 6 tokens fill 31 of the 32 registers. */
+/* template/dense.h for NEON: tiles of 4 outputs by 4 tokens, which keep two multipliers busy and leave registers for loads ahead. */
 #include "float_neon.h"
 
 #define VEC float32x4_t
 #define LANES 4
-#define TOKENS 6
+#define TOKENS 4
 #define ZERO() vdupq_n_f32(0)
 #define FMA(a, b, c) vfmaq_f32(c, a, b)
 #define LOAD(p) vld1q_f32(p)

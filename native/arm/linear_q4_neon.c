@@ -42,13 +42,13 @@ static inline int32x4_t total4(const int16x8_t *v, int64_t group) {
 SLM_INLINE void dot(const slm_quad *w, const slm_act_row *a, int rows, int64_t group, int64_t g, int32x4_t *sums) {
     quad_sums part;
     add_block(w, a, rows, g * group, 1, part);
-    for (int64_t k = g * group + 32; k < (g + 1) * group; k += 32) add_block(w, a, rows, k, 0, part);
+    for (int64_t k = 32; k < group; k += 32) add_block(w, a, rows, g * group + k, 0, part);
     for (int r = 0; r < rows; r++) sums[r] = total4(part[r], group);
 }
 
 void slm_linear_q4_neon(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                         int64_t y_stride, const float *bias, int accumulate, void *scratch) {
     (void)scratch;
-    slm_quad_kernel kernel = {dot, slm_groups(w->k, w->group) * w->group / 2, w->group / 2, 1};
+    slm_quad_kernel kernel = {dot, 4, 1};
     slm_linear_quads(w, kernel, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate);
 }

@@ -11,7 +11,7 @@ void slm_linear_q8_i8mm(const slm_matrix *w, int64_t n0, int64_t n1, const void 
         slm_linear_q8_dotprod(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
         return;
     }
-    slm_panel_kernel panels = {slm_groups(w->k, w->group) * w->group, slm_unpack_q8, slm_arrange_i8mm, slm_tile_i8mm};
+    slm_panel_kernel panels = {8, slm_unpack_q8, slm_arrange_i8mm, slm_tile_i8mm};
     slm_panel_call call = {w, x, x_stride, y, y_stride, bias, accumulate};
     slm_linear_panels(&call, panels, n0, n1, m, scratch);
 }

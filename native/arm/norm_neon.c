@@ -18,11 +18,15 @@ static float sum_of_squares(const float *x, int64_t n) {
     return vaddvq_f32(vaddq_f32(vaddq_f32(s[0], s[1]), vaddq_f32(s[2], s[3])));
 }
 
+/* n (1 to 4) values. */
+static inline void scale(const float *x, const float *weight, float inverse, float *out, int accumulate, int64_t n) {
+    float32x4_t y = vmulq_f32(vmulq_n_f32(slm_load4(x, n), inverse), slm_load4(weight, n));
+    slm_store4(out, n, accumulate ? vaddq_f32(slm_load4(out, n), y) : y);
+}
+
 void slm_norm_neon(const float *x, const float *weight, float eps, int64_t n, float *out, int accumulate) {
     float inverse = 1.0f / sqrtf(sum_of_squares(x, n) / (float)n + eps);
-    for (int64_t i = 0; i < n; i += 4) {
-        float32x4_t y = vmulq_f32(vmulq_n_f32(slm_load4(x + i, n - i), inverse), slm_load4(weight + i, n - i));
-        if (accumulate) y = vaddq_f32(slm_load4(out + i, n - i), y);
-        slm_store4(out + i, n - i, y);
-    }
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) scale(x + i, weight + i, inverse, out + i, accumulate, 4);
+    if (i < n) scale(x + i, weight + i, inverse, out + i, accumulate, n - i);
 }

@@ -24,12 +24,13 @@ typedef int8x16x2_t slm_unpack_fn(const uint8_t *row, int64_t index);
 /* Puts 16 inputs of the strip's 8 rows where the tile wants them: 128 bytes. */
 typedef void slm_arrange_fn(const int8x16_t *v, int8_t *strip);
 
-/* Dot products of `rows` (1 to SLM_TILE_TOKENS, constant) tokens with the outputs of a strip, into tile (rows, SLM_STRIP). */
+/* Dot products of `rows` (1 to SLM_TILE_TOKENS) tokens with the outputs of a strip, into tile (rows, SLM_STRIP); rows and group are
+ * constants. */
 typedef void slm_tile_fn(const int8_t *strip, const float *scales, const slm_act_row *a, int rows, int64_t group, int64_t groups,
                          float *tile);
 
 typedef struct slm_panel_kernel {
-    int64_t row_bytes; /* of the weight as stored */
+    int bits; /* of a weight as stored */
     slm_unpack_fn *unpack;
     slm_arrange_fn *arrange;
     slm_tile_fn *tile;
@@ -52,7 +53,7 @@ SLM_INLINE void slm_fill_strip(const slm_matrix *w, slm_panel_kernel kernel, int
     const uint8_t *rows[SLM_STRIP];
     for (int r = 0; r < SLM_STRIP; r++) {
         int64_t row = j + r < n1 ? j + r : n1 - 1;
-        rows[r] = (const uint8_t *)w->data + row * kernel.row_bytes;
+        rows[r] = (const uint8_t *)w->data + row * (blocks * 4 * kernel.bits);
         for (int64_t g = 0; g < groups; g++) scales[g * SLM_STRIP + r] = w->scales[row * groups + g];
     }
     for (int64_t b = 0; b < blocks; b++) {
@@ -67,14 +68,21 @@ SLM_INLINE void slm_fill_strip(const slm_matrix *w, slm_panel_kernel kernel, int
     }
 }
 
-/* A body for each number of tokens. */
+/* A body for each group size and number of tokens. */
+SLM_INLINE void slm_tile_rows(slm_tile_fn *tile, const int8_t *strip, const float *scales, const slm_act_row *a, int rows, int64_t group,
+                              int64_t groups, float *out) {
+    if (group == 32) tile(strip, scales, a, rows, 32, groups, out);
+    else if (group == 64) tile(strip, scales, a, rows, 64, groups, out);
+    else tile(strip, scales, a, rows, 128, groups, out);
+}
+
 SLM_INLINE void slm_tile_tokens(slm_tile_fn *tile, const int8_t *strip, const float *scales, const slm_act_row *a, int64_t rows,
                                 int64_t group, int64_t groups, float *out) {
     switch (rows) {
-    case 1: tile(strip, scales, a, 1, group, groups, out); break;
-    case 2: tile(strip, scales, a, 2, group, groups, out); break;
-    case 3: tile(strip, scales, a, 3, group, groups, out); break;
-    default: tile(strip, scales, a, SLM_TILE_TOKENS, group, groups, out);
+    case 1: slm_tile_rows(tile, strip, scales, a, 1, group, groups, out); break;
+    case 2: slm_tile_rows(tile, strip, scales, a, 2, group, groups, out); break;
+    case 3: slm_tile_rows(tile, strip, scales, a, 3, group, groups, out); break;
+    default: slm_tile_rows(tile, strip, scales, a, SLM_TILE_TOKENS, group, groups, out);
     }
 }
 

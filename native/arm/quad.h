@@ -20,13 +20,13 @@ typedef struct slm_quad {
     int64_t row_bytes;
 } slm_quad;
 
-/* How a kernel multiplies: the products of group g of `rows` (1 to 4, constant) tokens with the four outputs, as sums[token] =
- * (output 0, 1, 2, 3); `group` is constant where it is 32. With use_corrections the weights were taken as stored, zero point included. */
+/* How a kernel multiplies: the products of group g of `rows` (1 to 4) tokens with the four outputs, as sums[token] = (output 0, 1, 2, 3);
+ * rows and group are constants. With use_corrections the weights were taken as stored, zero point included. */
 typedef void slm_quad_dot_fn(const slm_quad *w, const slm_act_row *a, int rows, int64_t group, int64_t g, int32x4_t *sums);
 
 typedef struct slm_quad_kernel {
     slm_quad_dot_fn *dot;
-    int64_t row_bytes, group_bytes; /* of the weight as stored */
+    int bits; /* of a weight as stored */
     int use_corrections;
 } slm_quad_kernel;
 
@@ -35,11 +35,12 @@ static inline int32x4_t slm_total4(int32x4_t a, int32x4_t b, int32x4_t c, int32x
     return vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
 }
 
-/* Rows are too short for the hardware to see where they go on: ask for the same place in the next four. */
-SLM_INLINE void slm_prefetch_quad(const slm_quad *w, int64_t at, int64_t bytes) {
-    for (int64_t line = at; line < at + bytes; line += SLM_LINE_BYTES)
-        if (line % SLM_LINE_BYTES == 0)
-            for (int j = 0; j < SLM_QUAD; j++) __builtin_prefetch(w->data[j] + SLM_QUAD * w->row_bytes + line);
+/* Rows are too short for the hardware to see where they go on: ask for the same place in the next four, line by line. */
+SLM_INLINE void slm_prefetch_quad(const slm_quad *w, int64_t group_bytes, int64_t g) {
+    int64_t at = g * group_bytes;
+    if (at % SLM_LINE_BYTES) return;
+    for (int64_t line = at; line < at + group_bytes; line += SLM_LINE_BYTES)
+        for (int j = 0; j < SLM_QUAD; j++) __builtin_prefetch(w->data[j] + SLM_QUAD * w->row_bytes + line);
 }
 
 SLM_INLINE float32x4_t slm_quad_scales(const slm_quad *w, int64_t g) {
@@ -55,7 +56,7 @@ SLM_INLINE void slm_quad_tile(const slm_quad *w, slm_quad_kernel kernel, const s
     for (int r = 0; r < rows; r++) acc[r] = vdupq_n_f32(0);
     for (int64_t g = 0; g < groups; g++) {
         int32x4_t sums[SLM_QUAD];
-        if (rows == 1) slm_prefetch_quad(w, g * kernel.group_bytes, kernel.group_bytes);
+        if (rows == 1) slm_prefetch_quad(w, group * kernel.bits / 8, g);
         kernel.dot(w, a, rows, group, g, sums);
         float32x4_t scales = slm_quad_scales(w, g);
         for (int r = 0; r < rows; r++) {
@@ -65,11 +66,12 @@ SLM_INLINE void slm_quad_tile(const slm_quad *w, slm_quad_kernel kernel, const s
     }
 }
 
-/* A body for each number of tokens, and for the smallest group. */
+/* A body for each group size and number of tokens. */
 SLM_INLINE void slm_quad_rows(const slm_quad *w, slm_quad_kernel kernel, const slm_act_row *a, int rows, int64_t group, int64_t groups,
                               float32x4_t *acc) {
     if (group == 32) slm_quad_tile(w, kernel, a, rows, 32, groups, acc);
-    else slm_quad_tile(w, kernel, a, rows, group, groups, acc);
+    else if (group == 64) slm_quad_tile(w, kernel, a, rows, 64, groups, acc);
+    else slm_quad_tile(w, kernel, a, rows, 128, groups, acc);
 }
 
 SLM_INLINE void slm_quad_tokens(const slm_quad *w, slm_quad_kernel kernel, const slm_act_row *a, int64_t rows, int64_t group,
@@ -96,14 +98,14 @@ static inline slm_quad slm_quad_at(const slm_matrix *w, int64_t row_bytes, int64
 /* Four tokens stay in the first-level cache while a step of outputs passes, which the second-level cache keeps for the next four. */
 SLM_INLINE void slm_linear_quads(const slm_matrix *w, slm_quad_kernel kernel, int64_t n0, int64_t n1, const void *x, size_t x_stride,
                                  int64_t m, float *y, int64_t y_stride, const float *bias, int accumulate) {
-    int64_t groups = slm_groups(w->k, w->group);
+    int64_t groups = slm_groups(w->k, w->group), row_bytes = groups * w->group * kernel.bits / 8;
     for (int64_t step = n0; step < n1; step += SLM_LINEAR_STEP)
         for (int64_t i = 0; i < m; i += SLM_QUAD) {
             slm_act_row a[SLM_QUAD];
             int64_t rows = m - i < SLM_QUAD ? m - i : SLM_QUAD;
             for (int64_t r = 0; r < rows; r++) a[r] = slm_act_row_at(w, x, x_stride, i + r);
             for (int64_t j = step; j < n1 && j < step + SLM_LINEAR_STEP; j += SLM_QUAD) {
-                slm_quad quad = slm_quad_at(w, kernel.row_bytes, j, n1);
+                slm_quad quad = slm_quad_at(w, row_bytes, j, n1);
                 float32x4_t acc[SLM_QUAD];
                 slm_quad_tokens(&quad, kernel, a, rows, w->group, groups, acc);
                 for (int64_t r = 0; r < rows; r++) {

@@ -1,12 +1,15 @@
 #include "float_neon.h"
 #include "kernels.h"
 
+/* n (1 to 4) pairs. */
+static inline void rotate(float *low, float *high, const float *cosine, const float *sine, int64_t n) {
+    float32x4_t a = slm_load4(low, n), b = slm_load4(high, n), c = slm_load4(cosine, n), s = slm_load4(sine, n);
+    slm_store4(low, n, vfmsq_f32(vmulq_f32(a, c), b, s));
+    slm_store4(high, n, vfmaq_f32(vmulq_f32(a, s), b, c));
+}
+
 void slm_rope_neon(float *x, const float *cosine, const float *sine, int64_t half) {
-    for (int64_t i = 0; i < half; i += 4) {
-        int64_t n = half - i;
-        float32x4_t low = slm_load4(x + i, n), high = slm_load4(x + half + i, n);
-        float32x4_t c = slm_load4(cosine + i, n), s = slm_load4(sine + i, n);
-        slm_store4(x + i, n, vfmsq_f32(vmulq_f32(low, c), high, s));
-        slm_store4(x + half + i, n, vfmaq_f32(vmulq_f32(low, s), high, c));
-    }
+    int64_t i = 0;
+    for (; i + 4 <= half; i += 4) rotate(x + i, x + half + i, cosine + i, sine + i, 4);
+    if (i < half) rotate(x + i, x + half + i, cosine + i, sine + i, half - i);
 }

@@ -43,10 +43,10 @@ SLM_INLINE void slm_tile_dotprod(const int8_t *strip, const float *scales, const
     for (int64_t g = 0; g < groups; g++) {
         int32x4_t sums[SLM_TILE_TOKENS][2];
         for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = vdupq_n_s32(0);
-        for (int64_t k = g * group; k < (g + 1) * group; k += 16) {
-            const int8_t *from = strip + k * SLM_STRIP;
+        for (int64_t k = 0; k < group; k += 16) {
+            const int8_t *from = strip + (g * group + k) * SLM_STRIP;
             int8x16_t values[SLM_TILE_TOKENS];
-            for (int r = 0; r < rows; r++) values[r] = vld1q_s8(a[r].values + k);
+            for (int r = 0; r < rows; r++) values[r] = vld1q_s8(a[r].values + g * group + k);
             SLM_DOT_LANE(0);
             SLM_DOT_LANE(1);
             SLM_DOT_LANE(2);

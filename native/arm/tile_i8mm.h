@@ -46,11 +46,11 @@ SLM_INLINE void slm_tile_i8mm(const int8_t *strip, const float *scales, const sl
         int32x4_t sums[SLM_TOKEN_PAIRS][SLM_PAIRS];
         for (int t = 0; t < pairs; t++)
             for (int p = 0; p < SLM_PAIRS; p++) sums[t][p] = vdupq_n_s32(0);
-        for (int64_t k = g * group; k < (g + 1) * group; k += 16) {
-            const int8_t *from = strip + k * SLM_STRIP;
+        for (int64_t k = 0; k < group; k += 16) {
+            const int8_t *from = strip + (g * group + k) * SLM_STRIP;
             int8x16_t low[SLM_TOKEN_PAIRS], high[SLM_TOKEN_PAIRS];
             for (int t = 0; t < pairs; t++) {
-                int8x16_t v = vld1q_s8(first[t].values + k), u = vld1q_s8(second[t].values + k);
+                int8x16_t v = vld1q_s8(first[t].values + g * group + k), u = vld1q_s8(second[t].values + g * group + k);
                 low[t] = slm_low_halves(v, u);
                 high[t] = slm_high_halves(v, u);
             }

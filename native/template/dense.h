@@ -7,7 +7,7 @@
  *     LOAD_HALF(p), LOAD_HALF_PART(p, n)   the same from half precision
  *     STORE(p, v)                 to an aligned place
  *     SUM4(out, a, b, c, d)       stores the 4 sums over their lanes
- *     TOKENS                      tokens of a tile: 3 or 6
+ *     TOKENS                      tokens of a tile: 3, 4 or 6
  */
 #include "rows.h"
 
@@ -41,11 +41,14 @@ INLINE void dot_tile(const void *const *w, int half, const float *const *x, int 
             VEC b = half ? LOAD_HALF((const uint16_t *)w[j] + k) : LOAD((const float *)w[j] + k);
             for (int i = 0; i < tokens; i++) acc[i][j] = FMA(LOAD(x[i] + k), b, acc[i][j]);
         }
-    if (k < k1)
+    if (k < k1) {
+        VEC rest[TOKENS];
+        for (int i = 0; i < tokens; i++) rest[i] = LOAD_PART(x[i] + k, k1 - k);
         for (int j = 0; j < QUAD; j++) {
             VEC b = half ? LOAD_HALF_PART((const uint16_t *)w[j] + k, k1 - k) : LOAD_PART((const float *)w[j] + k, k1 - k);
-            for (int i = 0; i < tokens; i++) acc[i][j] = FMA(LOAD_PART(x[i] + k, k1 - k), b, acc[i][j]);
+            for (int i = 0; i < tokens; i++) acc[i][j] = FMA(rest[i], b, acc[i][j]);
         }
+    }
     for (int i = 0; i < tokens; i++)
         for (int j = 0; j < QUAD; j++) sums[i][j] = acc[i][j];
 }
@@ -58,6 +61,8 @@ INLINE void dot_tokens(const void *const *w, int half, const float *const *x, in
     case 2: dot_tile(w, half, x, 2, k0, k1, sums); break;
 #if TOKENS > 3
     case 3: dot_tile(w, half, x, 3, k0, k1, sums); break;
+#endif
+#if TOKENS > 4
     case 4: dot_tile(w, half, x, 4, k0, k1, sums); break;
     case 5: dot_tile(w, half, x, 5, k0, k1, sums); break;
 #endif
