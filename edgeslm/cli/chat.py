@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from edgeslm.cli.options import (
 )
 from edgeslm.cli.output import print_json
 from edgeslm.cli.prompt_cache import cached_prefix, prompt_cache_option
-from edgeslm.cli.turns import line_reader, read_turn
+from edgeslm.cli.turns import ReadLine, line_reader, read_turn
 from edgeslm.errors import ArgumentError, EdgeslmError
 from edgeslm.files import replacing
 
@@ -43,6 +44,9 @@ HELP = """\
 A line that ends with \\ goes on in the next one; so does everything between \"\"\" and \"\"\".
 A line that begins with // is sent with one / less. Ctrl-C stops an answer and keeps what has come."""
 MAX_FILE_BYTES = 64 << 20
+
+Write = Callable[[str], None]  # shows a piece of an answer
+Show = Callable[[], AbstractContextManager[Write]]
 
 
 @click.command(short_help="Talk with a model.")
@@ -113,28 +117,31 @@ class Talk:
             _note("/help lists what can be typed; Ctrl-D leaves")
         while not self._leaving:
             try:
-                text = read_turn(read_line)
+                self._read_turn(read_line, interactive)
             except KeyboardInterrupt:
                 if self._stopped or not interactive:
                     _note("")
                     return INTERRUPTED
                 self._stopped = True  # another one leaves
                 _note("\nCtrl-C again, Ctrl-D or /exit leaves")
-                continue
-            if text is None:
-                if interactive:
-                    _note("")
-                break
-            self._stopped = False
-            try:
-                self._turn(text)
-            except (EdgeslmError, OSError) as error:
-                if not interactive:
-                    raise
-                _note(f"edgeslm: {' '.join(str(error).split())}")
             if self._stopped and not interactive:
                 return INTERRUPTED
         return 0
+
+    def _read_turn(self, read_line: ReadLine, interactive: bool) -> None:
+        text = read_turn(read_line)
+        self._stopped = False
+        if text is None:
+            self._leaving = True
+            if interactive:
+                _note("")
+            return
+        try:
+            self._turn(text)
+        except (EdgeslmError, OSError) as error:
+            if not interactive:
+                raise
+            _note(f"edgeslm: {' '.join(str(error).split())}")
 
     def _turn(self, text: str) -> None:
         if text.startswith("/") and not text.startswith("//"):
@@ -144,22 +151,19 @@ class Talk:
             self._answer(text[1:] if text.startswith("//") else text)
 
     def _answer(self, text: str) -> None:
-        reply = self._chat.stream(text, **self._arguments)
-
-        def pieces() -> Iterable[str]:
-            shown = 0
+        reply, shown = self._chat.stream(text, **self._arguments), 0
+        with self._show() as write:
             try:
                 for piece in reply:
-                    yield piece
                     shown += len(piece)
+                    write(piece)
             except KeyboardInterrupt:
                 self._stopped = True
-            yield reply.result().text[shown:]  # what a stop string withheld when it was interrupted
-
-        self._show(pieces())
+            result = reply.result()
+            write(result.text[shown:])  # what a stop string withheld when it was interrupted
         if self._stopped:
             _note("(stopped)")
-        self.results.append(reply.result())
+        self.results.append(result)
 
     def _obey(self, name: str, argument: str) -> None:
         chat = self._chat
@@ -183,31 +187,35 @@ class Talk:
             raise ArgumentError(f"/{name[:20]}: not known, or without what it needs; /help lists the commands")
 
 
-Show = Callable[[Iterable[str]], None]  # shows an answer as it comes
-
-
 def _printer(as_json: bool, markdown: bool) -> Show:
     if markdown and not as_json and sys.stdout.isatty():
         return _draw
-
-    def write(pieces: Iterable[str]) -> None:
-        for piece in pieces:
-            click.echo(piece, nl=False, err=as_json)
-        click.echo(err=as_json)
-
-    return write
+    return partial(_print, as_json)
 
 
-def _draw(pieces: Iterable[str]) -> None:
+@contextmanager
+def _print(to_stderr: bool) -> Iterator[Write]:
+    try:
+        yield partial(click.echo, nl=False, err=to_stderr)
+    finally:
+        click.echo(err=to_stderr)
+
+
+@contextmanager
+def _draw() -> Iterator[Write]:
     from rich.console import Console
     from rich.live import Live
     from rich.markdown import Markdown
 
     text = ""
     with Live(console=Console(), vertical_overflow="visible") as live:
-        for piece in pieces:
+
+        def write(piece: str) -> None:
+            nonlocal text
             text += piece
             live.update(Markdown(text))
+
+        yield write
 
 
 def _note(text: str) -> None:

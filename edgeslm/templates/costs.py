@@ -66,6 +66,8 @@ def _replace(budget: Budget, text: Any, old: Any, new: Any, count: Any = None) -
 
 
 def _join(budget: Budget, separator: str, parts: Iterable[Any]) -> None:
+    if isinstance(parts, str):
+        budget.charge(ELEMENT * len(parts))
     joined = list(parts)
     budget.weigh(joined)
     budget.charge(len(joined) * len(separator))
@@ -94,7 +96,7 @@ def _round(budget: Budget, value: Any, precision: int = 0, method: str = "common
 
 
 def _pieces(budget: Budget, value: Any, count: int, fill_with: Any = None) -> None:
-    budget.charge(size(value) + ELEMENT * max(0, count))
+    budget.charge(ELEMENT * ((len(value) if isinstance(value, Sized) else 1) + max(0, count)))
 
 
 def _sum(budget: Budget, iterable: Any, attribute: Any = None, start: Any = 0) -> None:
@@ -104,6 +106,16 @@ def _sum(budget: Budget, iterable: Any, attribute: Any = None, start: Any = 0) -
 
 def _elements(budget: Budget, value: Any, *args: Any) -> None:
     budget.charge(5 * ELEMENT * (1 + len(value)))
+
+
+def _words(budget: Budget, value: Any) -> None:
+    """Of cutting a text, or what is written as one, into words."""
+    budget.charge(5 * ELEMENT * budget.weigh(value) // 2)
+
+
+def _escape(budget: Budget, value: Any) -> None:
+    """Of writing a character as up to six."""
+    budget.charge(5 * budget.weigh(value))
 
 
 def percent(budget: Budget, text: str, *args: Any, **kwargs: Any) -> None:
@@ -178,10 +190,11 @@ METHODS: Mapping[type, Mapping[str, Cost]] = {
 
 FILTERS: Mapping[str, Cost] = {
     **_all("abs attr count d default first items last length", nothing),
-    **_all("capitalize e escape float int lower safe string title tojson truncate upper", everything),
+    **_all("capitalize float int lower safe string tojson truncate upper", everything),
     **_all("map reject rejectattr reverse select selectattr", _each),
     **_all("dictsort groupby max min sort unique", _ordering),
     **_all("batch slice", _pieces),
+    **_all("e escape", _escape),
     "center": _width,
     "format": percent,
     "indent": _indent,
@@ -190,6 +203,7 @@ FILTERS: Mapping[str, Cost] = {
     "replace": _replace,
     "round": _round,
     "sum": _sum,
+    "title": _words,
     "trim": _trim,
 }
 # Filters that walk through their first argument: a generator is made a list first, to know its length.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from datetime import datetime
 from typing import Any
 
@@ -121,6 +121,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     def key(self, value: Any) -> Any:
         self.budget.weigh(value)
         return value
+
+    def spread(self, values: Any) -> Any:
+        self.budget.charge(ELEMENT * len(values) if isinstance(values, Sized) else ELEMENT)
+        return self._held(values) if _is_lazy(values) else values
 
     # What jinja2 calls.
 

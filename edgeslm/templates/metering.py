@@ -1,7 +1,8 @@
 """A template's syntax tree, changed so that the environment sees what jinja2 would compile to bare Python.
 
-Loops, macros and blocks begin with a charge for what their bodies hold; ``~``, comparisons, slices and keys of
-dictionaries become calls of the environment's methods ``joined``, ``compared``, ``sliced`` and ``key``.
+Loops, macros and blocks begin with a charge for what their bodies hold; ``~``, comparisons, slices, keys of
+dictionaries and ``*arguments`` become calls of the environment's ``joined``, ``compared``, ``sliced``, ``key`` and
+``spread``.
 """
 
 from __future__ import annotations
@@ -76,6 +77,14 @@ class _Metering(NodeTransformer):
         if isinstance(node.arg, nodes.Slice):
             node.node = _call("sliced", node, [node.node])
         return node
+
+    def _called(self, node: nodes.Call | nodes.Filter | nodes.Test) -> nodes.Node:
+        self.generic_visit(node)
+        if node.dyn_args is not None:
+            node.dyn_args = _call("spread", node, [node.dyn_args])
+        return node
+
+    visit_Call = visit_Filter = visit_Test = _called
 
     def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
         self.generic_visit(node)

@@ -12,12 +12,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import edgeslm
+from edgeslm.cli import chat as chat_command
 from edgeslm.cli import main
 from edgeslm.cli.turns import read_turn
 
@@ -199,6 +202,47 @@ def test_chat_keeps_its_system_message_in_a_prompt_cache(run: Run, bundle: Path,
     assert code == 2 and "--system" in err
 
 
+def test_ctrl_c_at_the_prompt_leaves_when_it_comes_twice(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed: list[Any] = [KeyboardInterrupt, "Hi", KeyboardInterrupt, "", KeyboardInterrupt, KeyboardInterrupt, "never"]
+
+    def read(prompt: str) -> str:
+        found = typed.pop(0)
+        if found is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return str(found)
+
+    monkeypatch.setattr(chat_command, "line_reader", lambda interactive: read)
+    with edgeslm.load(bundle) as model, model.chat() as chat:
+        talk = chat_command.Talk(chat, {"max_new_tokens": 2}, partial(chat_command._print, False))
+        assert talk.run(interactive=True) == 130
+        assert typed == ["never"] and len(chat.messages) == 2
+        typed[:] = [KeyboardInterrupt]
+        assert talk.run(interactive=False) == 130
+    assert capsys.readouterr().err.count("Ctrl-C again") == 3
+
+
+def test_an_interrupt_while_printing_keeps_the_answer(bundle: Path) -> None:
+    @contextmanager
+    def show() -> Iterator[Callable[[str], None]]:
+        printed: list[str] = []
+
+        def write(piece: str) -> None:
+            printed.append(piece)
+            if len(printed) == 1:
+                raise KeyboardInterrupt
+
+        yield write
+
+    with edgeslm.load(bundle) as model, model.chat() as chat:
+        talk = chat_command.Talk(chat, {"max_new_tokens": 50}, show)
+        talk._answer("Hi")
+        assert [m["role"] for m in chat.messages] == ["user", "assistant"]
+        assert talk.results[0].finish_reason == "cancelled"
+        assert chat.messages[1]["content"] == talk.results[0].text != ""
+
+
 class Terminal:
     """A process on a terminal of its own."""
 
@@ -240,7 +284,7 @@ class Terminal:
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
 def test_on_a_terminal(bundle: Path) -> None:
-    """Errors do not end it; Ctrl-C stops an answer, and one more leaves."""
+    """Errors do not end it, and Ctrl-C stops an answer only."""
     terminal = Terminal("chat", bundle, "--engine", "reference", "--max-new-tokens", 400)
     terminal.wait_for("Ctrl-D leaves")
     terminal.wait_for("> ")
@@ -252,16 +296,13 @@ def test_on_a_terminal(bundle: Path) -> None:
     terminal.interrupt()
     terminal.wait_for(r"\(stopped\)")
     terminal.wait_for("> ")
-    terminal.interrupt()
-    assert terminal.end() == 130
+    terminal.type("\x04")
+    assert terminal.end() == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
 def test_the_end_of_input_leaves_a_terminal(bundle: Path) -> None:
     terminal = Terminal("chat", bundle, "--markdown", "--max-new-tokens", 3)
-    terminal.wait_for("> ")
-    terminal.interrupt()
-    terminal.wait_for("Ctrl-C again")
     terminal.wait_for("> ")
     terminal.type("Hi\n")
     terminal.wait_for("Hi\r?\n")

@@ -132,6 +132,11 @@ def test_a_template_sees_plain_values() -> None:
             "{% macro m(a, b=2) %}{{ a }}{{ b }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1, 3, 4, c=5) }}",
             "13(4,){'c': 5}",
         ),
+        (
+            "{% macro m(a, b) %}{{ a ~ b }}{% endmacro %}{{ m(*[1, 2]) }}{{ m(*'ab') }}{{ m(*['c', 'd']|map('e')) }}",
+            "12abcd",
+        ),
+        ("{{ 'a bc'|title }}{{ nothing|default(*['x']) }}{{ m is defined }}", "A BcxFalse"),
         ("{% macro m() %}<{{ caller(1) }}>{% endmacro %}{% call(x) m() %}{{ x }}{% endcall %}", "<1>"),
         ("{% set x %}a{{ 1 }}{% endset %}{{ x|length }}{% filter upper %}b{% endfilter %}", "2B"),
         ("{{ [3, 1]|sort|join('-') }}{{ ['a', 'b']|map('upper')|list }}{{ [1, 2]|sum }}", "1-3['A', 'B']3"),
