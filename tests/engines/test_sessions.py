@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny_decoders import make_ids, make_spec, make_weights, relative_error, write_bundle
 
+import edgeslm
 from edgeslm.converters.policy import Options
 from edgeslm.engines import onnxruntime
 from edgeslm.engines.protocol import Engine
@@ -71,6 +72,12 @@ def test_a_saved_session_goes_on_where_it_was(engine: Engine, tmp_path: Path) ->
         assert relative_error(loaded.forward(ids[start:stop], "all"), expected[start:stop]) < close_to(engine)
         loaded.save(path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_model_gives_sessions(tiny_bundle: Path) -> None:
+    with edgeslm.load(tiny_bundle, engine="native") as model, model.session() as session:
+        assert isinstance(session, edgeslm.Session)
+        assert np.array_equal(session.forward([1, 2, 3], "all"), model.logits([1, 2, 3]))
 
 
 def test_a_file_of_another_engine_or_bundle_is_refused(open_one: OpenEngine, tmp_path: Path) -> None:
