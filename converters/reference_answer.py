@@ -26,6 +26,7 @@ from edgeslm.weights import F32Array, WeightSource
 
 NAME = "reference.npz"
 TOKENS, TOP = 256, 64
+MAX_TOKENS = 1024 + 64  # for windows of up to 1,024 tokens: the answer must reach beyond them
 _MAX_BYTES = 64 << 20
 
 
@@ -37,6 +38,10 @@ class ReferenceAnswer:
     top_ids: npt.NDArray[np.int32]
     top_logits: F32Array
     logsumexp: F32Array
+
+    def first(self, rows: int) -> ReferenceAnswer:
+        """The answer to the first ``rows`` tokens alone."""
+        return ReferenceAnswer(self.ids[:rows], self.top_ids[:rows], self.top_logits[:rows], self.logsumexp[:rows])
 
     def dumps(self) -> bytes:
         """As the bytes of an .npz file."""
@@ -51,11 +56,12 @@ def built_in_text() -> str:
 
 
 def reference_ids(spec: DecoderSpec, encode: Callable[[str], list[int]] | None) -> npt.NDArray[np.int32]:
-    """Up to 256 token ids within the context: of the built-in text, or seeded random ones.
+    """Token ids within the context, 256 or as many as go beyond every window: of the built-in text, or random ones.
 
     Random ones where there is no tokenizer, or it knows nothing of the text.
     """
-    count = min(TOKENS, spec.context_length)
+    beyond = max(block.mixer.window for block in spec.blocks) + 64
+    count = min(max(TOKENS, beyond if beyond <= MAX_TOKENS else 0), spec.context_length)
     ids: list[int] = []
     text, before = built_in_text(), -1
     while encode and before < len(ids) < count:  # again with twice the text for a tokenizer with very long tokens

@@ -6,14 +6,18 @@ teacher-forced over the same tokens. Measured per row, over the original's 64 mo
     max_abs_error    largest |logit - original's|; max_relative_error is that over the largest |logit|
     kl               mean Kullback-Leibler divergence in nats, KL(original || target)
     top1_agreement   share of rows with the same most likely token
+
+The tokens go in by pieces, and the last 32 one at a time, as generation gives them; where the original's answer goes
+beyond the model's windows, so do these.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,10 @@ LIMITS: dict[str, dict[str, float]] = {
 LITERTLM = "litertlm"  # the role of the file that LiteRT-LM opens
 _AT_LEAST = {"top1_agreement"}
 CHUNK = 64  # rows per forward pass: bounds the logits held at once
+STEPS = 32  # rows at the end that are run one by one
+# An interpreter dequantises all weights in each pass: above this size of a target it runs a sample of the rows.
+INTERPRETED_BYTES, SAMPLE_ROWS, SAMPLE_STEPS = 64 << 20, 16, 4
+INTERPRETED = "its operations were interpreted in NumPy; Apple's compiler was not run"
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,6 +65,7 @@ class Measurement:
     """One engine on one target."""
 
     engine: str
+    isa: str  # what computed, as the engine tells it
     max_abs_error: float
     max_relative_error: float
     kl: float
@@ -64,6 +73,7 @@ class Measurement:
     tokens: int
     limits: dict[str, float]
     passed: bool
+    note: str = ""  # what has to be known about it
 
 
 @dataclass(frozen=True)
@@ -130,10 +140,30 @@ def verify(
             log.info("verifying %s with %s", target, name)
             running = open_engine(bundle, name, threads)
             try:
-                report[target].append(measure(running, answer, limits, partial(progress, name)))
+                report[target].append(
+                    _measure_fitting(running, bundle, target, answer, limits, partial(progress, name))
+                )
             finally:
                 running.close()
     return Report(report)
+
+
+def _measure_fitting(
+    engine: Engine,
+    bundle: Bundle,
+    target: str,
+    answer: ReferenceAnswer,
+    limits: dict[str, float],
+    progress: Callable[[int, int], None],
+) -> Measurement:
+    """:func:`measure`, on a sample of the rows where an interpreter runs a large model; with a note if one ran."""
+    if engine.isa != "interpreter":
+        return measure(engine, answer, limits, progress)
+    size = sum(bundle.manifest.files[name].bytes for name in bundle.target(target).files.values())
+    if size <= INTERPRETED_BYTES:
+        return replace(measure(engine, answer, limits, progress), note=INTERPRETED)
+    found = measure(engine, answer.first(SAMPLE_ROWS), limits, progress, SAMPLE_STEPS)
+    return replace(found, note=f"{INTERPRETED}; {found.tokens} tokens of {len(answer.ids)} were tried, for its size")
 
 
 def measure(
@@ -141,19 +171,20 @@ def measure(
     answer: ReferenceAnswer,
     limits: dict[str, float],
     progress: Callable[[int, int], None] = lambda done, total: None,
+    steps: int = STEPS,
 ) -> Measurement:
-    """Run an engine over the answer's ids and compare row by row."""
+    """Run an engine over the answer's ids, the last ``steps`` one by one, and compare row by row."""
     session = engine.new_session()
     errors, divergences, agreements = [], [], []
     total = len(answer.ids)
     try:
-        for start in range(0, total, CHUNK):
-            logits = session.forward(answer.ids[start : start + CHUNK], rows="all")
+        for start, stop in _pieces(total, steps):
+            logits = session.forward(answer.ids[start:stop], rows="all")
             for i, row in enumerate(logits, start):
                 errors.append(float(np.abs(row[answer.top_ids[i]] - answer.top_logits[i]).max()))
                 divergences.append(divergence(answer, i, row))
                 agreements.append(int(row.argmax()) == int(answer.top_ids[i, 0]))
-            progress(min(start + CHUNK, total), total)
+            progress(stop, total)
     finally:
         session.close()
     peak = float(np.abs(answer.top_logits).max())
@@ -165,7 +196,14 @@ def measure(
     }
     # Written so that NaN fails every comparison.
     passed = all(found[k] >= v if k in _AT_LEAST else found[k] <= v for k, v in limits.items())
-    return Measurement(engine.name, **found, tokens=total, limits=dict(limits), passed=passed)
+    return Measurement(engine.name, engine.isa, **found, tokens=total, limits=dict(limits), passed=passed, note="")
+
+
+def _pieces(total: int, steps: int) -> list[tuple[int, int]]:
+    """Chunks of rows, then the last ``steps`` alone."""
+    prompt = max(total - steps, 0)
+    starts = [*range(0, prompt, CHUNK), *range(prompt, total)]
+    return list(pairwise([*starts, total]))
 
 
 def divergence(answer: ReferenceAnswer, i: int, row: F32Array) -> float:

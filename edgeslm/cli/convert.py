@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edgeslm.cli.options import json_option, separated, threads_option
-from edgeslm.cli.output import VERIFICATION_COLUMNS, print_json, print_table, progress, size, verification_rows
+from edgeslm.cli.output import print_json, print_verification, progress, size
 
 
 @click.command(short_help="Convert a checkpoint into a bundle, and verify it.")
@@ -74,8 +74,7 @@ def command(
     else:
         click.echo(f"{out}: {len(files)} files, {size(sum(files.values()))}")
         if verification:
-            rows = [row for name, found in verification["targets"].items() for row in verification_rows(name, found)]
-            print_table(VERIFICATION_COLUMNS, rows)
+            print_verification(verification["targets"])
     if report.verification and not report.verification.passed:
         advice = "try another --quantize, --group-size or --embed"
         click.echo(f"edgeslm: warning: {out} differs too much from the original and fails verify: {advice}", err=True)

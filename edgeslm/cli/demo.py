@@ -13,13 +13,12 @@ import click
 
 from edgeslm.cli.options import engine_option, json_option, threads_option
 from edgeslm.cli.output import (
-    VERIFICATION_COLUMNS,
     VERIFY_FAILED,
     Progress,
     print_json,
     print_table,
+    print_verification,
     progress,
-    verification_rows,
 )
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ def command(out: Path | None, engine: str, threads: int | None, as_json: bool) -
         print_json(found)
     else:
         targets = found["verification"]["targets"]
-        rows = [row for name, target in targets.items() for row in verification_rows(name, target)]
-        print_table(VERIFICATION_COLUMNS, rows, title="int8 against the original")
+        print_verification(targets, title="int8 against the original")
         table = [(t["english"], t["german"], f"{t['decode_tok_s'] or 0:.0f}") for t in found["translations"]]
         print_table(("English", "German", "tok/s"), table, title=f"translated by the {found['engine']} engine")
     return 0 if found["verification"]["passed"] else VERIFY_FAILED

@@ -85,8 +85,16 @@ def size(count: float) -> str:
 
 
 VERIFY_FAILED = 3  # exit code
-VERIFICATION_COLUMNS = ("target", "engine", "max error", "KL", "top-1", "limits", "result")
+VERIFICATION_COLUMNS = ("target", "engine", "max error", "KL", "top-1", "tokens", "limits", "result")
 LIMITS = {"max_relative_error": "max error / max logit ≤", "kl": "KL ≤", "top1_agreement": "top-1 ≥"}
+
+
+def print_verification(targets: dict[str, Any], title: str = "") -> None:
+    """A row for each engine that ran a target, and below what has to be known about a row."""
+    print_table(VERIFICATION_COLUMNS, [row for item in targets.items() for row in verification_rows(*item)], title)
+    for target, found in targets.items():
+        for note in dict.fromkeys(m["note"] for m in found["engines"].values() if m.get("note")):
+            click.echo(f"{target}: {note}")
 
 
 def verification_rows(target: str, found: dict[str, Any]) -> list[list[object]]:
@@ -95,8 +103,9 @@ def verification_rows(target: str, found: dict[str, Any]) -> list[list[object]]:
     return [
         [
             target,
-            engine,
+            f"{engine} ({m['isa']})" if m.get("isa") else engine,
             *(("" if m.get(key) is None else f"{m[key]:.3g}") for key in ("max_abs_error", "kl", "top1_agreement")),
+            m.get("tokens"),
             ", ".join(f"{LIMITS.get(k, k)} {v:g}" for k, v in m.get("limits", {}).items()),
             "passed" if m.get("passed") else "FAILED",
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgeslm.cli.options import engine_option, json_option, threads_option
-from edgeslm.cli.output import VERIFICATION_COLUMNS, VERIFY_FAILED, print_json, print_table, progress, verification_rows
+from edgeslm.cli.output import VERIFY_FAILED, print_json, print_verification, progress
 
 
 @click.command(short_help="Compare a bundle with the original model.")
@@ -43,7 +43,6 @@ def command(bundle: Path, against: str | None, engine: str, threads: int | None,
     if as_json:
         print_json(found)
     else:
-        rows = [row for name, target in found["targets"].items() for row in verification_rows(name, target)]
-        print_table(VERIFICATION_COLUMNS, rows, title=str(bundle))
-        click.echo("passed" if report.passed else "FAILED" if rows else "FAILED: nothing was verified")
+        print_verification(found["targets"], title=str(bundle))
+        click.echo("passed" if report.passed else "FAILED" if found["targets"] else "FAILED: nothing was verified")
     return 0 if report.passed else VERIFY_FAILED

@@ -14,7 +14,7 @@ from edgeslm.engines.coreml_interpreter.signature import ANY, OPS, Op, Param, Va
 from edgeslm.engines.coreml_interpreter.types import MAX_RANK, Array, OpError, TensorType
 from edgeslm.errors import BundleError
 
-KEPT_BYTES = 512 << 20  # of weights as float32, so that they are dequantised once; the rest at each use
+KEPT_BYTES = 256 << 20  # of weights as float32, so that they are dequantised once; the rest at each use
 SMALL = 1 << 16  # elements; constants up to this size are read when a program is linked
 _BLOCKWISE = "constexpr_blockwise_shift_scale"
 _STORED = ("int4", "uint4", "int8", "uint8", "fp16", "fp32")
