@@ -75,24 +75,21 @@ class LitertBuilder:
         return self._reshape(y, shape) if groups > 1 else y
 
     def linear(self, x: int, weight: str, bias: bool = False) -> int:
-        g, parts = self._graph, self._storages[weight].parts
-        width, y = g.shape(x)[1] // parts, -1
+        parts = part_names(weight, self._storages[weight].parts)
         b = self._weight(weight + ".bias") if bias else -1
-        for i, name in enumerate(part_names(weight, parts)):
-            inputs = x if parts == 1 else self._slice(x, 1, i * width, width)
-            shape, version = (g.shape(x)[0], self._shapes[weight][0]), FULLY_CONNECTED[self._storages[weight].dtype]
-            product = g.op(
-                "FULLY_CONNECTED", (inputs, self._weight(weight, name), b), shape, version=version, keepNumDims=True
-            )
-            y, b = (self._binary("ADD", y, product) if i else product), -1
+        width = self._graph.shape(x)[1] // len(parts)
+        pieces = [self._slice(x, 1, i * width, width) for i in range(len(parts))] if len(parts) > 1 else [x]
+        y = self._product(pieces[0], weight, parts[0], b)
+        for piece, part in zip(pieces[1:], parts[1:], strict=True):
+            y = self._binary("ADD", y, self._product(piece, weight, part, -1))
         return y
 
     def attention(self, q: int, k: int, v: int, cache: int, a: Attention) -> int:
-        t, heads, kv, width = self._tokens, a.n_heads, a.n_kv_heads, a.head_dim
-        q = self._rotated(self._heads_first(q, heads, width), a)
+        t, kv, width = self._tokens, a.n_kv_heads, a.head_dim
+        q = self._rotated(self._heads_first(q, a.n_heads, width), a)
         if a.rope >= 0 and self._spec.ropes[a.rope].q_beta:
             q = self._binary("MUL", q, self._temperature(a.rope))
-        q = self._reshape(self._scaled(q, a.scale), (1, kv, heads // kv * t, width))
+        q = self._reshape(self._scaled(q, a.scale), (1, kv, a.n_heads // kv * t, width))
         k = self._reshape(self._rotated(self._heads_first(k, kv, width), a), (1, kv, t, width))
         v = self._reshape(self._transposed(self._reshape(v, (t, kv, width)), (1, 2, 0)), (1, kv, width, t))
         if a.window:
@@ -101,15 +98,9 @@ class LitertBuilder:
         else:
             keys, values = self._append_to_full(cache, k, v)
             mask = self._mask
-        rows = self._graph.shape(keys)[2]
-        scores = self._graph.op("BATCH_MATMUL", (q, keys), (1, kv, heads // kv * t, rows), adjY=True)
-        if a.softcap:
-            scores = self._capped(scores, a.softcap)
-        scores = self._binary("ADD", self._reshape(scores, (1, heads, t, rows)), mask)
-        p = self._reshape(self._unary("SOFTMAX", scores, beta=1.0), (1, kv, heads // kv * t, rows))
-        y = self._graph.op("BATCH_MATMUL", (p, values), (1, kv, heads // kv * t, width), adjY=True)
-        y = self._transposed(self._reshape(y, (heads, t, width)), (1, 0, 2))
-        return self._reshape(y, (t, heads * width))
+        y = self._attended(q, keys, values, mask, a)
+        y = self._transposed(self._reshape(y, (a.n_heads, t, width)), (1, 0, 2))
+        return self._reshape(y, (t, a.n_heads * width))
 
     def act_mul(self, gate: int, up: int, act: str) -> int:
         if act == "silu":
@@ -135,6 +126,23 @@ class LitertBuilder:
         if self._with_logits:
             self._graph.output("logits", y)
         return y
+
+    def _product(self, x: int, weight: str, part: str, bias: int) -> int:
+        """x times a weight's part, transposed, plus the bias unless that is -1."""
+        shape = (self._graph.shape(x)[0], self._shapes[weight][0])
+        version = FULLY_CONNECTED[self._storages[weight].dtype]
+        inputs = (x, self._weight(weight, part), bias)
+        return self._graph.op("FULLY_CONNECTED", inputs, shape, version=version, keepNumDims=True)
+
+    def _attended(self, q: int, keys: int, values: int, mask: int, a: Attention) -> int:
+        """q (1, kv heads, heads of each · T, head_dim) over rows of a cache: like q."""
+        shape, rows = self._graph.shape(q), self._graph.shape(keys)[2]
+        scores = self._graph.op("BATCH_MATMUL", (q, keys), (*shape[:3], rows), adjY=True)
+        if a.softcap:
+            scores = self._capped(scores, a.softcap)
+        scores = self._binary("ADD", self._reshape(scores, (1, a.n_heads, self._tokens, rows)), mask)
+        p = self._reshape(self._unary("SOFTMAX", scores, beta=1.0), (*shape[:3], rows))
+        return self._graph.op("BATCH_MATMUL", (p, values), shape, adjY=True)
 
     # Caches
 

@@ -21,6 +21,7 @@ from edgeslm.converters.staging import Staging
 from edgeslm.converters.tflite_graph import SCALES, Model
 from edgeslm.decoder import build
 from edgeslm.errors import ArgumentError, CheckpointError
+from edgeslm.formats.base import F32Array
 from edgeslm.generation.options import read_defaults
 from edgeslm.manifest import TargetEntry
 from edgeslm.spec import DecoderSpec, tensor_shapes
@@ -114,32 +115,45 @@ def write_tflite(path: Path, spec: DecoderSpec, options: Options, source: Weight
             raise CheckpointError(f"{name}: expected shape {shape}, found {source.shape(name)}")
     model = build_model(spec, chosen)
     offsets, size = model.layout()
-    row_scales = {name: np.empty(rows, np.float32) for name, rows in model.row_scaled.items()}
     with path.open("xb", buffering=0) as file:
-        fd, done = file.fileno(), 0
-        os.ftruncate(fd, size)  # gaps read as zeros
+        os.ftruncate(file.fileno(), size)  # gaps read as zeros
+        writer, done = _Writer(file.fileno(), chosen, offsets, source), 0
         for name, values in graph_constants(spec).items():
             if name in offsets:  # a rope that some layer uses
-                write_at(fd, values, offsets[name])
-
-        def work(name: str, start: int, stop: int) -> int:
-            storage, written = chosen[name], 0
-            columns = np.split(source.rows(name, start, stop), storage.parts, axis=-1)
-            for part, rows in zip(part_names(name, storage.parts), columns, strict=True):
-                data, scales = encode(np.ascontiguousarray(rows), storage)
-                write_at(fd, data, offsets[part] + start * (data.nbytes // len(rows)))
-                if storage.block:
-                    write_at(fd, scales.astype(np.float16), offsets[part + SCALES] + 2 * start * scales.shape[1])
-                elif part in row_scales:
-                    row_scales[part][start:stop] = scales
-                written += data.nbytes
-            return written
-
-        for written in each_block(tensor_shapes(spec), work):
+                write_at(file.fileno(), values, offsets[name])
+        for written in each_block(tensor_shapes(spec), writer.write_rows):
             done += written
             progress(done, size)
-        write_at(fd, np.frombuffer(model.serialize(row_scales, offsets), np.uint8), 0)
+        write_at(file.fileno(), np.frombuffer(model.serialize(writer.row_scales, offsets), np.uint8), 0)
     progress(size, size)
+
+
+class _Writer:
+    """Writes rows of weights to their places; the scales of rows, which lie in the flatbuffer, are kept."""
+
+    def __init__(self, fd: int, chosen: dict[str, Storage], offsets: dict[str, int], source: WeightSource) -> None:
+        self._fd, self._chosen, self._offsets, self._source = fd, chosen, offsets, source
+        self.row_scales = {
+            part: np.empty(source.shape(name)[0], np.float32)
+            for name, storage in chosen.items()
+            if storage.dtype != "float32" and not storage.block
+            for part in part_names(name, storage.parts)
+        }
+
+    def write_rows(self, name: str, start: int, stop: int) -> int:
+        """Rows of one weight; returns their bytes."""
+        storage, rows = self._chosen[name], self._source.rows(name, start, stop)
+        parts = zip(part_names(name, storage.parts), np.split(rows, storage.parts, axis=-1), strict=True)
+        return sum(self._write_part(part, np.ascontiguousarray(columns), storage, start) for part, columns in parts)
+
+    def _write_part(self, part: str, rows: F32Array, storage: Storage, start: int) -> int:
+        data, scales = encode(rows, storage)
+        write_at(self._fd, data, self._offsets[part] + start * (data.nbytes // len(rows)))
+        if storage.block:
+            write_at(self._fd, scales.astype(np.float16), self._offsets[part + SCALES] + 2 * start * scales.shape[1])
+        elif storage.dtype != "float32":
+            self.row_scales[part][start : start + len(rows)] = scales
+        return data.nbytes
 
 
 def build_model(spec: DecoderSpec, chosen: dict[str, Storage]) -> Model:

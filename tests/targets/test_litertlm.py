@@ -17,7 +17,7 @@ from edgeslm.converters.convert import convert
 from edgeslm.converters.litertlm import StartToken, chat_template, llm_metadata, start_token, write_litertlm
 from edgeslm.converters.policy import Options
 from edgeslm.converters.to_litert import write_tflite
-from edgeslm.errors import MissingExtraError
+from edgeslm.errors import ArgumentError, MissingExtraError
 from edgeslm.generation.options import GenerationOptions
 from edgeslm.templates.chat_template import ChatTemplate
 
@@ -159,4 +159,10 @@ def test_a_missing_package_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=r"edgeslm\[litert\]"):
         convert(tiny_checkpoint, tmp_path / "bundle", to=("litert",), check=False)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_level_that_the_target_lacks_is_refused_before_any_work(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="fp16"):
+        convert(tiny_checkpoint, tmp_path / "bundle", to=("onnx", "litert"), options=Options("fp16"))
     assert not (tmp_path / "bundle").exists()
