@@ -21,8 +21,9 @@ MANY = 10  # repetitions count as unlimited from here on
 
 # Repeated groups of published tokenizers that do hold repetitions, and can still match in one way only.
 _KNOWN = (r"(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+", r"(?:\p{L}\p{M}*)+")
-_GROUP = re.compile(r"\?(?:[a-zA-Z]*(?:-[a-zA-Z]+)?:|=|!|<=|<!|>|P?<[A-Za-z_]\w*>)|(?!\?)")
-_FLAGS = re.compile(r"\?[a-zA-Z]*(?:-[a-zA-Z]+)?\)")
+# Flags are those that change no syntax: x would hide parts of the pattern as comments.
+_GROUP = re.compile(r"\?(?:[ims]*(?:-[ims]+)?:|=|!|<=|<!|>|P?<[A-Za-z_]\w*>)|(?!\?)")
+_FLAGS = re.compile(r"\?[ims]*(?:-[ims]+)?\)")
 _ESCAPE = re.compile(r"\\(?:[pP]\{[^}]*\}|x\{[^}]*\}|x[0-9a-fA-F]{1,2}|u[0-9a-fA-F]{4}|[^1-9kgK])", re.DOTALL)
 _REPEAT = re.compile(r"(?:([*+?])([?+]?)|\{(\d*)(,?)(\d*)\}\??)")
 
