@@ -7,7 +7,7 @@ what the builder says is what the model file holds.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +39,12 @@ class Interface:
 
     inputs: dict[str, Input]
     states: dict[str, tuple[int, ...]]  # float16: Core ML takes no other state
+
+
+def require_coremltools() -> None:
+    """Raises: MissingExtraError: coremltools is not installed."""
+    if importlib.util.find_spec("coremltools") is None:
+        raise MissingExtraError("conversion to Core ML", "coremltools", "coreml")
 
 
 class Program:
@@ -139,15 +145,12 @@ def cast(mb: Any, x: Var, dtype: str) -> Var:
 
 def _import_mil() -> tuple[Any, Any, Any]:
     """coremltools' MIL, its types, and the target; without its advice on other packages."""
+    require_coremltools()
     quiet = logging.getLogger("coremltools")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
         ct = importlib.import_module("coremltools")
-    except ModuleNotFoundError as error:
-        if error.name != "coremltools":
-            raise
-        raise MissingExtraError("conversion to Core ML", "coremltools", "coreml") from None
     finally:
         quiet.setLevel(level)
     mil = importlib.import_module("coremltools.converters.mil.mil")

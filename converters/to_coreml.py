@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeslm._version import __version__
 from edgeslm.converters.coreml_builder import CoremlBuilder, interface
-from edgeslm.converters.coreml_program import Program
+from edgeslm.converters.coreml_program import Program, require_coremltools
 from edgeslm.converters.coreml_states import cache_groups
 from edgeslm.converters.coreml_weights import WeightPlan, compute_format, plan_weights, stored_formats, write_weights
 from edgeslm.converters.graph_constants import graph_constants
@@ -59,7 +59,9 @@ def check_options(spec: DecoderSpec, options: Options) -> None:
 
     Raises:
         UnsupportedModelError: int4 for rows of an odd length.
+        MissingExtraError: the coremltools package is not installed.
     """
+    require_coremltools()
     stored_formats(spec, options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from edgeslm.converters.signed_int4 import unpack_int4
 from edgeslm.converters.staging import stage
 from edgeslm.converters.to_coreml import NOT_RUN, check_options, write_target
 from edgeslm.engines.reference import ReferenceEngine
-from edgeslm.errors import CheckpointError, UnsupportedModelError
+from edgeslm.errors import CheckpointError, MissingExtraError, UnsupportedModelError
 from edgeslm.manifest import Manifest
 from edgeslm.spec import Attention, DecoderSpec
 
@@ -284,6 +285,12 @@ def test_a_source_of_another_shape_is_refused(tmp_path: Path) -> None:
     plan = plan_weights(make_spec(), Options("none"), {})
     with pytest.raises(CheckpointError, match=r"layers\.0\.mlp\.gate: expected shape \(96, 64\), found \(128, 64\)"):
         write_weights(tmp_path / "w", plan, make_weights(make_spec(inner=128)), lambda done, total: None)
+
+
+def test_without_coremltools_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    with pytest.raises(MissingExtraError, match=r"edgeslm\[coreml\]"):
+        check_options(make_spec(), Options("int8"))
 
 
 def test_blobs_count_bits() -> None:
