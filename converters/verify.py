@@ -54,7 +54,7 @@ _AT_LEAST = {"top1_agreement"}
 CHUNK = 64  # rows per forward pass: bounds the logits held at once
 STEPS = 32  # rows at the end that are run one by one
 # An interpreter dequantises all weights in each pass: above this size of a target it runs a sample of the rows.
-INTERPRETED_BYTES, SAMPLE_ROWS, SAMPLE_STEPS = 64 << 20, 16, 4
+INTERPRETED_BYTES, SAMPLE_ROWS, SAMPLE_STEPS = 64 << 20, 16, 2
 INTERPRETED = "its operations were interpreted in NumPy; Apple's compiler was not run"
 
 Progress = Callable[[str, int, int], None]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from mil import Const, Model, Stored
 
+from edgeslm.engines.coreml_interpreter.blobs import Blockwise, round_to_half
 from edgeslm.engines.coreml_interpreter.budget import Limits
 from edgeslm.engines.coreml_interpreter.interpreter import Interpreter
 from edgeslm.errors import ArgumentError, BundleError, EngineError
@@ -284,3 +285,24 @@ def test_reading_a_package_does_not_import_coremltools(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_rounding_to_half_is_that_of_a_cast() -> None:
+    rng = np.random.default_rng(0)
+    sixteen = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    exact = sixteen[np.isfinite(sixteen) & (np.abs(sixteen) >= 2.0**-14)].astype(np.float32)
+    between = (exact[1:].astype(np.float64) + exact[:-1]) / 2  # ties
+    values = np.concatenate([exact, between.astype(np.float32), rng.standard_normal(100_000).astype(np.float32), [0]])
+    values = values[(np.abs(values) < 65504) & ((np.abs(values) >= 2.0**-14) | (values == 0))].astype(np.float32)
+    assert np.array_equal(round_to_half(values.copy()), values.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("scale", [0.01, 2.0**-20, 300.0])
+def test_dequantised_weights_are_the_same_in_float16_and_float32(scale: float) -> None:
+    """Also where products leave float16's normal range."""
+    rng = np.random.default_rng(0)
+    scales = (scale * (1 + rng.random((6, 4)))).astype(np.float16)
+    weight = Blockwise(rng.integers(-8, 8, (6, 32)).astype(np.int8), scales, None)
+    expected = (weight.data.astype(np.float32) * scales.repeat(8, 1)).astype(np.float16)
+    assert np.array_equal(weight.rows(1, 6), expected[1:])
+    assert np.array_equal(weight.float_rows(1, 6), expected[1:].astype(np.float32))

@@ -167,7 +167,7 @@ class Linker:
         value = literal.value
         if isinstance(value, Blob):
             large = kind.dtype in _STORED and value.shape and kind.size > SMALL
-            self._constants[name] = Weight(kind, value.rows, self._room) if large else value.array()
+            self._constants[name] = Weight(kind, value, self._room) if large else value.array()
         else:
             self._constants[name] = value
 
@@ -187,7 +187,7 @@ class Linker:
             raise OpError(f"offset is {offset[0]}, and scale {scale_kind} for {kind.dtype}")
         blockwise = Blockwise(values, _whole(scales), None if offset is None else _whole(offset[1]))
         name, result = operation.outputs[0]
-        self._constants[name] = Weight(result, blockwise.rows, self._room)
+        self._constants[name] = Weight(result, blockwise, self._room)
 
     def _stored(self, operation: Operation, parameter: str) -> tuple[TensorType, Blob | Array] | None:
         """A constant argument with its type, not read yet where it lies in a file."""

@@ -29,7 +29,7 @@ from edgeslm.engines.coreml_interpreter.types import Array, OpError, f32
 
 MASK: Domain = domain("M", "bool", "fp16", "fp32")
 WEIGHT: Domain = domain("U", "fp16", "fp32")
-BLOCK_ELEMENTS = 1 << 22  # of a weight in float32 at a time: 16 MB
+BLOCK_ELEMENTS = 1 << 20  # of a weight in float32 at a time: 4 MB
 
 
 @op(x=tensor(FLOAT), weight=tensor(WEIGHT, const=True, weight=True), bias=tensor(WEIGHT, const=True, optional=True))
