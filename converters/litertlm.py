@@ -42,7 +42,7 @@ def write_litertlm(path: Path, tflite: Path, tokenizer: Path, metadata: bytes) -
     Raises:
         MissingExtraError: the litert-lm-builder package is not installed.
     """
-    builder = _import("litert_lm_builder.litertlm_builder")
+    builder = import_builder()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         stored = Path(folder, "metadata.pb")
         stored.write_bytes(metadata)
@@ -116,6 +116,15 @@ def runtime_template(template: str, start: str) -> str:
             + (f"{{% endset -%}}{{{{ whole[{len(start)}:] if whole[:{len(start)}] == start else whole }}}}")
         )
     return PARTS_TO_TEXT + template
+
+
+def import_builder() -> Any:
+    """The module that writes the container.
+
+    Raises:
+        MissingExtraError: the litert-lm-builder package is not installed.
+    """
+    return _import("litert_lm_builder.litertlm_builder")
 
 
 def _import(module: str) -> Any:

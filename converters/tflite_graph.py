@@ -53,18 +53,27 @@ OPTIONS = {
 }
 
 
+def import_schema() -> Any:
+    """The schema's tables.
+
+    Raises:
+        MissingExtraError: the ai-edge-litert package, which holds them, is not installed.
+    """
+    try:
+        return importlib.import_module("ai_edge_litert.schema_py_generated")
+    except ModuleNotFoundError:
+        raise MissingExtraError("conversion to LiteRT", "ai-edge-litert", "litert") from None
+
+
 class Model:
     """What the subgraphs of a file share: operator codes and buffers."""
 
     def __init__(self) -> None:
         """
         Raises:
-            MissingExtraError: the ai-edge-litert package, which holds the schema, is not installed.
+            MissingExtraError: see :func:`import_schema`.
         """
-        try:
-            self.schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-        except ModuleNotFoundError:
-            raise MissingExtraError("conversion to LiteRT", "ai-edge-litert", "litert") from None
+        self.schema = import_schema()
         self.external: dict[str, int] = {}  # name → bytes
         self.row_scaled: dict[str, int] = {}  # weights with a scale for each row → rows
         self._graphs: list[Graph] = []

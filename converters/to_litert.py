@@ -15,10 +15,10 @@ from edgeslm.converters.data_file import each_block, write_at
 from edgeslm.converters.graph_constants import graph_constants
 from edgeslm.converters.litert_builder import LitertBuilder
 from edgeslm.converters.litert_weights import DTYPES, Storage, encode, exceptions, part_names, storages
-from edgeslm.converters.litertlm import chat_template, llm_metadata, start_token, write_litertlm
+from edgeslm.converters.litertlm import chat_template, import_builder, llm_metadata, start_token, write_litertlm
 from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging
-from edgeslm.converters.tflite_graph import SCALES, Model
+from edgeslm.converters.tflite_graph import SCALES, Model, import_schema
 from edgeslm.decoder import build
 from edgeslm.errors import ArgumentError, CheckpointError
 from edgeslm.formats.base import F32Array
@@ -43,6 +43,7 @@ def check_options(spec: DecoderSpec, options: Options) -> None:
     Raises:
         ArgumentError: float16, which LiteRT would unpack to float32 for every signature.
         UnsupportedModelError: weights that have no form at this level.
+        MissingExtraError: a package that writes the files is not installed.
     """
     if options.quantize not in DTYPES:
         raise ArgumentError(
@@ -50,6 +51,8 @@ def check_options(spec: DecoderSpec, options: Options) -> None:
             "weights from float32 copies of them)"
         )
     storages(spec, options)
+    import_schema()
+    import_builder()
 
 
 def write_target(
@@ -58,8 +61,7 @@ def write_target(
     """Write the target's files into the staging folder.
 
     Raises:
-        ArgumentError, UnsupportedModelError: see :func:`check_options`.
-        MissingExtraError: a package that writes the files is not installed.
+        ArgumentError, UnsupportedModelError, MissingExtraError: see :func:`check_options`.
         CheckpointError: a weight cannot be read.
     """
     spec = checkpoint.spec

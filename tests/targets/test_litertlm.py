@@ -157,6 +157,7 @@ def test_a_missing_package_is_named(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("edgeslm.converters.convert.reference_answer.compute_answer", None)  # it is not reached
     with pytest.raises(MissingExtraError, match=r"edgeslm\[litert\]"):
         convert(tiny_checkpoint, tmp_path / "bundle", to=("litert",), check=False)
     assert not (tmp_path / "bundle").exists()
