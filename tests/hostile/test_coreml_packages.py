@@ -25,7 +25,7 @@ from tiny_decoders import make_spec, make_weights, write_bundle
 from edgeslm.bundle import Bundle
 from edgeslm.converters.policy import Options
 from edgeslm.engines.coreml import CoreMlEngine
-from edgeslm.engines.coreml_interpreter.proto import _model_class
+from edgeslm.engines.coreml_interpreter.proto import model_class
 from edgeslm.errors import EdgeslmError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
@@ -143,7 +143,7 @@ def change_map(values: Any, rng: random.Random) -> None:
 
 def read_model(folder: Path) -> tuple[Any, Any]:
     """The model, and the operations of its program."""
-    model = _model_class()()
+    model = model_class()()
     model.ParseFromString((folder / MODEL).read_bytes())
     (function,) = model.mlProgram.functions.values()
     (block,) = function.block_specializations.values()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeslm.engines.coreml_interpreter.proto import _model_class
+from edgeslm.engines.coreml_interpreter.proto import model_class
 
 PROTO = {
     "bool": 1,
@@ -75,7 +75,7 @@ class Model:
     weights: bytearray = field(default_factory=lambda: bytearray(struct.pack("<II", 0, 2).ljust(64, b"\0")))
 
     def __post_init__(self) -> None:
-        self.message = _model_class()()
+        self.message = model_class()()
         self.message.specificationVersion = 9
         self.body = self.message.mlProgram.functions[self.function]
         self.message.mlProgram.version = 1

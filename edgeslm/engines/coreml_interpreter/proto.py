@@ -28,7 +28,7 @@ def parse_model(raw: bytes) -> Any:
     """
     if len(raw) > MAX_MODEL_BYTES:
         raise BundleError(f"model.mlmodel: {len(raw)} bytes; expected at most {MAX_MODEL_BYTES}, weights lie outside")
-    model = _model_class()()
+    model = model_class()()
     try:
         model.ParseFromString(raw)
     except Exception as error:  # protobuf's DecodeError, whose class depends on the implementation in use
@@ -37,7 +37,8 @@ def parse_model(raw: bytes) -> Any:
 
 
 @cache
-def _model_class() -> Any:
+def model_class() -> Any:
+    """The class of ``Model`` messages; MissingExtraError where coremltools is not installed."""
     spec = importlib.util.find_spec("coremltools")
     if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("google.protobuf") is None:
         raise MissingExtraError("reading a .mlpackage", "coremltools", "coreml")
