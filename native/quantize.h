@@ -25,13 +25,38 @@ static inline float slm_peak(const float *w, int group) {
     return 0;
 }
 
-/* The candidates of a group's search: sums of w * q and of q * q. */
+static inline float slm_sum_lanes(const float s[SLM_LANES]) {
+    return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+}
+
+/* A group, and how much the error of each value counts: v = sqrt(mean of t^2 + t^2), t = w * inverse. */
+typedef struct slm_q4_group {
+    float v[SLM_MAX_GROUP], vw[SLM_MAX_GROUP]; /* v; v * w */
+    const float *w;
+    int n;
+    float inverse; /* maps the peak to -8 */
+} slm_q4_group;
+
+/* The candidates of a group's search: sums of v * w * q and of v * q * q. */
 typedef struct slm_q4_search {
     float wq[SLM_CANDIDATES], qq[SLM_CANDIDATES];
 } slm_q4_search;
 
-/* Maps the group's peak to -8. */
-static inline float slm_q4_inverse(float peak) { return fabsf(peak) >= SLM_TINY_PEAK ? -8.0f / peak : 0.0f; }
+static inline void slm_q4_weigh(slm_q4_group *g, const float *w, int n) {
+    float peak = slm_peak(w, n), sums[SLM_LANES] = {0};
+    g->w = w;
+    g->n = n;
+    g->inverse = fabsf(peak) >= SLM_TINY_PEAK ? -8.0f / peak : 0.0f;
+    for (int i = 0; i < n; i += SLM_LANES)
+        for (int l = 0; l < SLM_LANES; l++) {
+            float t = w[i + l] * g->inverse;
+            g->v[i + l] = t * t;
+            sums[l] += t * t;
+        }
+    float mean = slm_sum_lanes(sums) / (float)n;
+    for (int i = 0; i < n; i++) g->v[i] = sqrtf(mean + g->v[i]);
+    for (int i = 0; i < n; i++) g->vw[i] = g->v[i] * w[i];
+}
 
 /* Step of candidate c = 0..SLM_CANDIDATES-1. */
 static inline float slm_q4_step(float inverse, int c) { return inverse * (float)(1 + 0.0125 * (c - SLM_SEARCH)); }

@@ -75,11 +75,13 @@ class Q8(_Blockwise):
 
 
 class Q4(_Blockwise):
-    """4 bits; the scale of each group is searched for the least squared error.
+    """4 bits; the scale of each group is searched for the least squared error, in which large weights count more.
 
     Each candidate step maps the group's largest magnitude (with its sign) to -8 · (1 + 0.0125 · c) for
-    c = -SEARCH..SEARCH, rounds, and takes the best scale for those integers, s = Σ w·q / Σ q². The candidate that
-    explains most of Σ w², i.e. the largest (Σ w·q)² / Σ q², wins; the first one on a tie.
+    c = -SEARCH..SEARCH, rounds, and takes the best scale for those integers, s = Σ v·w·q / Σ v·q². The candidate that
+    explains most of Σ v·w², i.e. the largest (Σ v·w·q)² / Σ v·q², wins; the first one on a tie. The weight's error
+    counts v = √(mean of w² + w²), but for a factor of the group, as llama.cpp has it: an error of a large weight
+    reaches the output more often than one that activations average out.
     """
 
     name = "q4"
@@ -90,14 +92,17 @@ class Q4(_Blockwise):
         w = _grouped(rows, group_size)
         peak = np.take_along_axis(w, np.abs(w).argmax(axis=-1)[..., None], axis=-1)
         inverse = np.divide(np.float32(-8), peak, out=np.zeros_like(peak), where=np.abs(peak) >= TINY_PEAK)
+        square = (w * inverse) ** 2
+        v = np.sqrt(square.sum(axis=-1, keepdims=True) / np.float32(group_size) + square)
+        vw = v * w
         best_q = np.zeros_like(w)
         best_gain = np.full(peak.shape, -1, np.float32)
         scales = np.zeros_like(peak)
         for c in range(-self.SEARCH, self.SEARCH + 1):
             step = inverse * np.float32(1 + 0.0125 * c)
             q = np.clip(np.rint(w * step), np.float32(-8), np.float32(7))
-            wq = (w * q).sum(axis=-1, keepdims=True)
-            qq = np.maximum((q * q).sum(axis=-1, keepdims=True), np.float32(1))
+            wq = (vw * q).sum(axis=-1, keepdims=True)
+            qq = np.maximum((v * q * q).sum(axis=-1, keepdims=True), np.float32(1))
             gain = wq * wq / qq
             better = gain > best_gain
             best_gain = np.where(better, gain, best_gain)

@@ -6,13 +6,14 @@ static inline float32x4_t quantize(float32x4_t w, float step) {
     return vrndnq_f32(vminq_f32(v, vdupq_n_f32(7.0f)));
 }
 
-static inline void try_step(const float *w, int group, float step, float *wq_sum, float *qq_sum) {
+static inline void try_step(const slm_q4_group *g, int group, float step, float *wq_sum, float *qq_sum) {
     float32x4_t wq[2] = {vdupq_n_f32(0), vdupq_n_f32(0)}, qq[2] = {wq[0], wq[0]};
     for (int i = 0; i < group; i += 8)
         for (int h = 0; h < 2; h++) {
-            float32x4_t v = vld1q_f32(w + i + 4 * h), q = quantize(v, step);
-            wq[h] = vaddq_f32(wq[h], vmulq_f32(v, q)); /* not fused: the sums must equal those of ref */
-            qq[h] = vaddq_f32(qq[h], vmulq_f32(q, q));
+            int at = i + 4 * h;
+            float32x4_t q = quantize(vld1q_f32(g->w + at), step);
+            wq[h] = vaddq_f32(wq[h], vmulq_f32(vld1q_f32(g->vw + at), q)); /* not fused: the sums must equal those of ref */
+            qq[h] = vaddq_f32(qq[h], vmulq_f32(vmulq_f32(vld1q_f32(g->v + at), q), q));
         }
     float32x4_t s = vpaddq_f32(vpaddq_f32(wq[0], wq[1]), vpaddq_f32(qq[0], qq[1])); /* neighbours first, as NumPy adds its lanes */
     s = vpaddq_f32(s, s);
@@ -35,10 +36,11 @@ static inline void store_nibbles(const float *w, float step, uint8_t *out) {
 }
 
 static inline __attribute__((always_inline)) void search(const float *w, int group, uint8_t *data, float *scale) {
-    float inverse = slm_q4_inverse(slm_peak(w, group));
+    slm_q4_group g;
     slm_q4_search sums;
-    for (int c = 0; c < SLM_CANDIDATES; c++) try_step(w, group, slm_q4_step(inverse, c), &sums.wq[c], &sums.qq[c]);
-    float step = slm_q4_step(inverse, slm_q4_choose(&sums, scale));
+    slm_q4_weigh(&g, w, group);
+    for (int c = 0; c < SLM_CANDIDATES; c++) try_step(&g, group, slm_q4_step(g.inverse, c), &sums.wq[c], &sums.qq[c]);
+    float step = slm_q4_step(g.inverse, slm_q4_choose(&sums, scale));
     for (int i = 0; i < group; i += 16) store_nibbles(w + i, step, data + i / 2);
 }
 

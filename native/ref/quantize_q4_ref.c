@@ -4,25 +4,24 @@
 
 static float quantize(float w, float step) { return slm_round_even(slm_clamp(w * step, -8.0f, 7.0f)); }
 
-static float sum_lanes(const float s[SLM_LANES]) { return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7])); }
-
-static void try_step(const float *w, int group, float step, float *wq_sum, float *qq_sum) {
+static void try_step(const slm_q4_group *g, float step, float *wq_sum, float *qq_sum) {
     float wq[SLM_LANES] = {0}, qq[SLM_LANES] = {0};
-    for (int i = 0; i < group; i += SLM_LANES)
+    for (int i = 0; i < g->n; i += SLM_LANES)
         for (int l = 0; l < SLM_LANES; l++) {
-            float q = quantize(w[i + l], step);
-            wq[l] += w[i + l] * q;
-            qq[l] += q * q;
+            float q = quantize(g->w[i + l], step);
+            wq[l] += g->vw[i + l] * q;
+            qq[l] += g->v[i + l] * q * q;
         }
-    *wq_sum = sum_lanes(wq);
-    *qq_sum = sum_lanes(qq);
+    *wq_sum = slm_sum_lanes(wq);
+    *qq_sum = slm_sum_lanes(qq);
 }
 
 static void quantize_group(const float *w, int group, uint8_t *data, float *scale) {
-    float inverse = slm_q4_inverse(slm_peak(w, group));
+    slm_q4_group g;
     slm_q4_search search;
-    for (int c = 0; c < SLM_CANDIDATES; c++) try_step(w, group, slm_q4_step(inverse, c), &search.wq[c], &search.qq[c]);
-    float step = slm_q4_step(inverse, slm_q4_choose(&search, scale));
+    slm_q4_weigh(&g, w, group);
+    for (int c = 0; c < SLM_CANDIDATES; c++) try_step(&g, slm_q4_step(g.inverse, c), &search.wq[c], &search.qq[c]);
+    float step = slm_q4_step(g.inverse, slm_q4_choose(&search, scale));
     for (int j = 0; j < group / 2; j++) {
         int low = (int)quantize(w[2 * j], step) + 8, high = (int)quantize(w[2 * j + 1], step) + 8;
         data[j] = (uint8_t)(low | high << 4);

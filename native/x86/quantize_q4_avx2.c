@@ -6,12 +6,12 @@ static inline __m256 quantize(__m256 w, __m256 step) {
     return _mm256_round_ps(_mm256_min_ps(v, _mm256_set1_ps(7.0f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-static inline void try_step(const float *w, int group, float step, float *wq_sum, float *qq_sum) {
+static inline void try_step(const slm_q4_group *g, int group, float step, float *wq_sum, float *qq_sum) {
     __m256 wq = _mm256_setzero_ps(), qq = wq, steps = _mm256_set1_ps(step);
     for (int i = 0; i < group; i += 8) {
-        __m256 v = _mm256_loadu_ps(w + i), q = quantize(v, steps);
-        wq = _mm256_add_ps(wq, _mm256_mul_ps(v, q)); /* not fused: the sums must equal those of ref */
-        qq = _mm256_add_ps(qq, _mm256_mul_ps(q, q));
+        __m256 q = quantize(_mm256_loadu_ps(g->w + i), steps);
+        wq = _mm256_add_ps(wq, _mm256_mul_ps(_mm256_loadu_ps(g->vw + i), q)); /* not fused: the sums must equal those of ref */
+        qq = _mm256_add_ps(qq, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(g->v + i), q), q));
     }
     __m256 s = _mm256_hadd_ps(wq, qq); /* neighbours first, as NumPy adds its lanes */
     s = _mm256_hadd_ps(s, s);
@@ -32,10 +32,11 @@ static inline void store_nibbles(const float *w, __m256 step, uint8_t *out) {
 }
 
 static inline __attribute__((always_inline)) void search(const float *w, int group, uint8_t *data, float *scale) {
-    float inverse = slm_q4_inverse(slm_peak(w, group));
+    slm_q4_group g;
     slm_q4_search sums;
-    for (int c = 0; c < SLM_CANDIDATES; c++) try_step(w, group, slm_q4_step(inverse, c), &sums.wq[c], &sums.qq[c]);
-    float step = slm_q4_step(inverse, slm_q4_choose(&sums, scale));
+    slm_q4_weigh(&g, w, group);
+    for (int c = 0; c < SLM_CANDIDATES; c++) try_step(&g, group, slm_q4_step(g.inverse, c), &sums.wq[c], &sums.qq[c]);
+    float step = slm_q4_step(g.inverse, slm_q4_choose(&sums, scale));
     for (int i = 0; i < group; i += 16) store_nibbles(w + i, _mm256_set1_ps(step), data + i / 2);
 }
 
