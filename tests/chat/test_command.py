@@ -292,7 +292,7 @@ def test_on_a_terminal(bundle: Path) -> None:
     terminal.type("/nonsense\n")
     terminal.wait_for("not known")
     terminal.wait_for("> ")
-    for _ in range(5):  # one that comes late meets the end of the answer: try again, as a user would
+    for _ in range(5):  # what is typed before readline has set the terminal is echoed twice, and looks like an answer
         terminal.type("Hi\n")
         terminal.wait_for("Hi\r?\n.")  # the echo, and the first piece of the answer
         terminal.interrupt()
