@@ -5,6 +5,7 @@
 from threading import get_ident, main_thread
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.stdlib cimport free, malloc
 
 from edgeslm.errors import CancelledError, ContextLengthError, ModelFormatError, RewindError
 
@@ -19,8 +20,8 @@ cdef extern from "watch.h" nogil:
 
 cdef extern from "engine.h" nogil:
     enum slm_status:
-        SLM_OK, SLM_NO_MEMORY, SLM_NO_THREADS, SLM_BAD_VALUE, SLM_BAD_WEIGHT, SLM_BAD_LAYER, SLM_BAD_OP, SLM_BAD_ID, SLM_FULL
-        SLM_FORGOTTEN, SLM_CANCELLED, SLM_CLOSED, SLM_FORKED
+        SLM_OK, SLM_NO_MEMORY, SLM_NO_THREADS, SLM_BAD_VALUE, SLM_BAD_WEIGHT, SLM_BAD_LAYER, SLM_BAD_OP, SLM_BAD_ID,
+        SLM_BAD_SESSION, SLM_FULL, SLM_FORGOTTEN, SLM_CANCELLED, SLM_CLOSED, SLM_FORKED
     enum: SLM_EMBED, SLM_NORM, SLM_LINEAR, SLM_KV_STORE, SLM_ATTEND, SLM_ACT_MUL, SLM_SELECT
     enum: SLM_SEGMENTS, SLM_NONE
     ctypedef struct slm_op:
@@ -67,8 +68,13 @@ cdef extern from "engine.h" nogil:
     void slm_session_close(slm_session *)
     void slm_session_free(slm_session *)
     slm_status slm_session_fork(slm_session *, slm_session **)
-    slm_status slm_session_run(slm_session *, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits,
-                               slm_watch *)
+    ctypedef struct slm_segment:
+        slm_session *session
+        int64_t start
+        const int32_t *ids
+        int64_t n
+        int all_rows
+    slm_status slm_sessions_run(const slm_segment *, int64_t count, float *logits, slm_watch *)
     void slm_session_cancel(slm_session *, int on)
     slm_status slm_session_truncate(slm_session *, int64_t length)
     ctypedef struct slm_session_info:
@@ -91,6 +97,7 @@ cdef dict _PROBLEMS = {
     SLM_BAD_LAYER: (ModelFormatError, "the heads, rope or window of a layer are out of range"),
     SLM_BAD_OP: (ModelFormatError, "an operation does not fit the widths of its weights"),
     SLM_BAD_ID: (ArgumentError, "a token id is outside the vocabulary"),
+    SLM_BAD_SESSION: (ArgumentError, "sessions that run together must be different ones of one model"),
     SLM_FULL: (ContextLengthError, "the tokens do not fit the context"),
     SLM_FORGOTTEN: (RewindError, "a sliding window no longer holds the tokens needed: truncate to 0 and run the prompt again"),
     SLM_CANCELLED: (CancelledError, "cancelled"),
@@ -278,25 +285,6 @@ cdef class Session:
         """The smallest length above 0 that can be gone on from."""
         return self._state().rewindable_to
 
-    def run(self, int64_t start, const int32_t[::1] ids not None, bint all_rows, float[:, ::1] logits not None):
-        """Append ids behind ``start`` tokens; write logits of all of them (n, vocab), or of the last (1, vocab).
-
-        In the main thread, signals are handled meanwhile, and what their handlers raise comes out of here.
-        """
-        cdef int64_t n = ids.shape[0], rows = n if all_rows else 1
-        cdef list raised = []
-        cdef slm_watch watch = slm_watch(NULL, <void *>raised, 0)
-        cdef slm_status status
-        _check(n > 0, "no token ids")
-        _check(logits.shape[0] == rows and logits.shape[1] == self.model.vocab, f"logits must be ({rows}, {self.model.vocab})")
-        if get_ident() == main_thread().ident:
-            watch.poll = _check_signals
-        with nogil:
-            status = slm_session_run(self._session, start, &ids[0], n, all_rows, &logits[0, 0], &watch)
-        if raised:
-            raise raised[0]
-        _raise(status)
-
     def cancel(self, bint on):
         """While on, runs raise CancelledError as soon as they can, one under way in another thread too."""
         slm_session_cancel(self._session, on)
@@ -352,3 +340,45 @@ cdef class Session:
         """Free the cache, once no run is under way."""
         with nogil:
             slm_session_close(self._session)
+
+
+def run(list sessions not None, list starts not None, list ids not None, bint all_rows, float[:, ::1] logits not None):
+    """Append ids[i] (int32) behind the first starts[i] tokens of sessions[i], different sessions of one model, together.
+
+    Writes logits of all ids (n, vocab) or of the last of each session (1, vocab), one session behind the other. In the main
+    thread, signals are handled meanwhile, and what their handlers raise comes out of here.
+    """
+    cdef int64_t count = len(sessions), i, rows = 0
+    cdef slm_segment *segments
+    _check(count > 0 and len(starts) == count and len(ids) == count, "expected a start and ids for each of the sessions")
+    segments = <slm_segment *>malloc(count * sizeof(slm_segment))
+    if segments == NULL:
+        raise MemoryError
+    try:
+        for i in range(count):
+            rows += _fill_segment(&segments[i], sessions[i], starts[i], ids[i], all_rows)
+        vocab = (<Session>sessions[0]).model.vocab
+        _check(logits.shape[0] == rows and logits.shape[1] == vocab, f"logits must be ({rows}, {vocab})")
+        _run(segments, count, &logits[0, 0])
+    finally:
+        free(segments)
+
+
+cdef int64_t _fill_segment(slm_segment *to, Session session, int64_t start, const int32_t[::1] ids, bint all_rows) except -1:
+    """Returns the rows of logits. The caller keeps session and ids."""
+    _check(session is not None and ids is not None and ids.shape[0] > 0, "no token ids")
+    to.session, to.start, to.ids, to.n, to.all_rows = session._session, start, &ids[0], ids.shape[0], all_rows
+    return to.n if all_rows else 1
+
+
+cdef int _run(const slm_segment *segments, int64_t count, float *logits) except -1:
+    cdef list raised = []
+    cdef slm_watch watch = slm_watch(NULL, <void *>raised, 0)
+    cdef slm_status status
+    if get_ident() == main_thread().ident:
+        watch.poll = _check_signals
+    with nogil:
+        status = slm_sessions_run(segments, count, logits, &watch)
+    if raised:
+        raise raised[0]
+    return _raise(status)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "run.h"
+#include "session.h"
 
 struct slm_model {
     pthread_mutex_t lock;
@@ -15,13 +16,6 @@ struct slm_model {
     pid_t owner;
     int closed;
     slm_runner runner;
-};
-
-struct slm_session {
-    slm_model *model;
-    int closed;
-    slm_kv kv;
-    atomic_int cancelled;
 };
 
 /* Takes the turn, unless this is a forked child: its copy of the turn may be held by a thread that does not exist here. */
@@ -67,12 +61,19 @@ static enum slm_status enter_session(slm_session *session) {
     return status ? status : check_open(session);
 }
 
-/* The same, but gives up where the run is to stop. */
-static enum slm_status enter_run(slm_session *session, slm_stop stop) {
-    if (session->model->owner != getpid()) return SLM_FORKED;
-    while (!try_enter(session->model))
-        if (atomic_load(stop.cancelled) || slm_watch_stops(stop.watch)) return SLM_CANCELLED;
-    return check_open(session);
+/* The same for a run, but gives up where it is to stop. */
+static enum slm_status enter_run(const slm_segment *segments, int64_t count, slm_watch *watch) {
+    slm_model *model = segments->session->model;
+    for (int64_t i = 1; i < count; i++)
+        if (segments[i].session->model != model) return SLM_BAD_SESSION;
+    if (model->owner != getpid()) return SLM_FORKED;
+    while (!try_enter(model))
+        if (slm_any_cancelled(segments, count) || slm_watch_stops(watch)) return SLM_CANCELLED;
+    for (int64_t i = 0; i < count; i++) {
+        enum slm_status status = check_open(segments[i].session);
+        if (status) return status;
+    }
+    return SLM_OK;
 }
 
 enum slm_status slm_model_open(slm_program *program, const slm_kernels *kernels, int threads, slm_model **out) {
@@ -156,14 +157,25 @@ static enum slm_status cut(slm_session *session, int64_t length) {
     return length < 0 || length > session->kv.length ? SLM_BAD_VALUE : slm_kv_truncate(&session->kv, length);
 }
 
-enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits,
-                                slm_watch *watch) {
-    slm_stop stop = {&session->cancelled, watch};
-    enum slm_status status = enter_run(session, stop);
+/* Is each session there once? */
+static int are_different(const slm_segment *segments, int64_t count) {
+    int different = 1;
+    for (int64_t i = 0; i < count; i++) {
+        different &= !segments[i].session->chosen;
+        segments[i].session->chosen = 1;
+    }
+    for (int64_t i = 0; i < count; i++) segments[i].session->chosen = 0;
+    return different;
+}
+
+enum slm_status slm_sessions_run(const slm_segment *segments, int64_t count, float *logits, slm_watch *watch) {
+    slm_model *model = segments->session->model;
+    enum slm_status status = enter_run(segments, count, watch);
     if (status) return status;
-    status = cut(session, start);
-    if (!status) status = slm_runner_run(&session->model->runner, &session->kv, ids, n, all_rows, logits, stop);
-    leave(session->model);
+    if (!are_different(segments, count)) status = SLM_BAD_SESSION;
+    for (int64_t i = 0; !status && i < count; i++) status = cut(segments[i].session, segments[i].start);
+    if (!status) status = slm_runner_run(&model->runner, segments, count, logits, watch);
+    leave(model);
     return status;
 }
 

@@ -29,11 +29,20 @@ void slm_session_free(slm_session *session);
 /* A copy, independent of the other; memory is shared until one of them writes to it. */
 enum slm_status slm_session_fork(slm_session *session, slm_session **fork);
 
-/* Appends ids (n >= 1) behind the first `start` tokens (0..length held) and computes logits: of all ids (n, vocab), or of the last
- * (1, vocab). On failure the session's length is `start`. The calling thread looks after *watch while it runs and while it waits for
- * its turn: SLM_CANCELLED where it wants to stop. */
-enum slm_status slm_session_run(slm_session *session, int64_t start, const int32_t *ids, int64_t n, int all_rows, float *logits,
-                                slm_watch *watch);
+/* What a run appends to one session. */
+typedef struct slm_segment {
+    slm_session *session;
+    int64_t start;      /* tokens to keep of those held, 0..length */
+    const int32_t *ids; /* (n) */
+    int64_t n;          /* at least 1 */
+    int all_rows;       /* whether logits of all ids (n, vocab) are wanted, or of the last (1, vocab) */
+} slm_segment;
+
+/* Runs count >= 1 segments of different sessions of one model in one pass over its weights; each row is what it is alone. Logits:
+ * those of the segments, one behind the other. On failure a session holds what it held or the first `start` tokens of it. The calling
+ * thread looks after *watch while it runs and while it waits for its turn: SLM_CANCELLED where it wants to stop, or where one of the
+ * sessions is cancelled. */
+enum slm_status slm_sessions_run(const slm_segment *segments, int64_t count, float *logits, slm_watch *watch);
 
 /* While on, runs return SLM_CANCELLED as soon as they can, one under way too. Takes no lock. */
 void slm_session_cancel(slm_session *session, int on);

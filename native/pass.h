@@ -1,22 +1,27 @@
-/* One pass of a chunk of rows through the program, as the operations see it. */
+/* One pass of a chunk of rows through the program, as the operations see it. Rows of one session are neighbours, in order. */
 #ifndef SLM_PASS_H
 #define SLM_PASS_H
+
+#include <stdatomic.h>
 
 #include "run.h"
 
 typedef struct slm_pass {
     slm_runner *runner;
-    slm_kv *kv;
-    const int32_t *ids; /* (rows) */
-    int64_t rows;       /* 1..SLM_CHUNK */
-    int64_t start;      /* position of the first */
-    int64_t wanted;     /* rows of logits: 0, 1 (the last) or all */
-    float *logits;
-    slm_stop stop;
+    const slm_segment *segments; /* of the whole run */
+    int64_t count;
+    int64_t segment, done; /* the first that has ids left for later passes, and how many of its ids are in earlier ones and this one */
+    int64_t rows;   /* 1..SLM_CHUNK: runner->tokens */
+    int64_t wanted; /* rows of logits, 0..rows: runner->wanted */
+    float *logits;  /* where they go */
+    slm_watch *watch;
     atomic_int stopped;
     int64_t live_rows; /* of values now: all rows, behind SELECT those wanted */
     int finished;
 } slm_pass;
+
+/* What row i is. */
+static inline const slm_token *slm_token_at(const slm_pass *pass, int64_t i) { return pass->runner->tokens + i; }
 
 /* Row i of a value. */
 static inline float *slm_row(const slm_pass *pass, int32_t value, int64_t i) {
@@ -44,7 +49,7 @@ void slm_pass_kv_store(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1)
 /* Wide operations: how many pieces there are, and one of them. */
 int64_t slm_pass_linear_pieces(const slm_pass *pass, const slm_op *op);
 void slm_pass_linear(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch);
-int64_t slm_pass_attend_pieces(const slm_pass *pass, const slm_op *op);
+int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op);
 void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch);
 
 #endif

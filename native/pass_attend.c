@@ -1,4 +1,4 @@
-/* Attention: one KV head and a tile of query rows at a time.
+/* Attention: one KV head and a tile of query rows of one session at a time.
  *
  * Rows of a tile visit the cache rows that all of them see together, and the others, before (a window's beginning) and after (the
  * causal end), one by one. Cuts lie at multiples of SLM_ATTEND_BLOCK, so that the result does not depend on the tile.
@@ -19,7 +19,8 @@ typedef struct tile {
 
 static tile open_tile(const slm_pass *pass, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows, float *scratch) {
     const slm_layer *a = pass->runner->program.layers + op->layer;
-    tile t = {pass, a, pass->kv->caches + op->layer, kv_head, a->n_heads / a->n_kv_heads, row, rows, scratch, 0, 0, 0};
+    const slm_cache *cache = slm_token_at(pass, row)->kv->caches + op->layer;
+    tile t = {pass, a, cache, kv_head, a->n_heads / a->n_kv_heads, row, rows, scratch, 0, 0, 0};
     int64_t states = t.heads * rows, width = t.heads * a->head_dim;
     t.acc = t.q + rows * width;
     t.max = t.acc + rows * width;
@@ -48,7 +49,7 @@ static void visit(const tile *t, int64_t i0, int64_t i1, int64_t first, int64_t 
 
 /* Oldest position that row i of the tile sees. */
 static int64_t oldest(const tile *t, int64_t i) {
-    int64_t position = t->pass->start + t->row + i, window = t->layer->window;
+    int64_t position = slm_token_at(t->pass, t->row + i)->position, window = t->layer->window;
     return window && position >= window ? position - window + 1 : 0;
 }
 
@@ -62,7 +63,7 @@ static void close_tile(const tile *t, const slm_op *op) {
 
 static void attend(const slm_pass *pass, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows, float *scratch) {
     tile t = open_tile(pass, op, kv_head, row, rows, scratch);
-    int64_t position = pass->start + row;
+    int64_t position = slm_token_at(pass, row)->position;
     int64_t first = slm_round_up(oldest(&t, rows - 1), SLM_ATTEND_BLOCK);
     int64_t stop = (position + 1) / SLM_ATTEND_BLOCK * SLM_ATTEND_BLOCK;
     if (stop < first) stop = first = position + rows; /* no block is seen by all: everything row by row */
@@ -75,14 +76,24 @@ static void attend(const slm_pass *pass, const slm_op *op, int64_t kv_head, int6
     close_tile(&t, op);
 }
 
-int64_t slm_pass_attend_pieces(const slm_pass *pass, const slm_op *op) {
+/* Cuts the rows into tiles; returns how many there are. */
+static int64_t cut_tiles(slm_pass *pass, int64_t size) {
+    int32_t *tiles = pass->runner->tiles;
+    int64_t n = 0;
+    for (int64_t row = 0; row < pass->rows; row++)
+        if (n == 0 || row - tiles[n - 1] == size || slm_token_at(pass, row)->kv != slm_token_at(pass, row - 1)->kv)
+            tiles[n++] = (int32_t)row;
+    tiles[n] = (int32_t)pass->rows;
+    return n;
+}
+
+int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op) {
     const slm_layer *a = pass->runner->program.layers + op->layer;
-    int64_t size = slm_attend_tile(a);
-    return (pass->live_rows + size - 1) / size * a->n_kv_heads;
+    return cut_tiles(pass, slm_attend_tile(a)) * a->n_kv_heads;
 }
 
 void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch) {
     const slm_layer *a = pass->runner->program.layers + op->layer;
-    int64_t size = slm_attend_tile(a), row = piece / a->n_kv_heads * size, rows = pass->live_rows - row;
-    attend(pass, op, piece % a->n_kv_heads, row, rows < size ? rows : size, scratch);
+    const int32_t *tile = pass->runner->tiles + piece / a->n_kv_heads;
+    attend(pass, op, piece % a->n_kv_heads, tile[0], tile[1] - tile[0], scratch);
 }

@@ -12,7 +12,7 @@ void slm_pass_angles(slm_pass *pass, int64_t i0, int64_t i1) {
             const slm_rope *rope = p->ropes + r;
             float *cosine = slm_angles(pass, rope, i), *sine = cosine + rope->half;
             for (int64_t j = 0; j < rope->half; j++) {
-                float angle = (float)(pass->start + i) * rope->inv_freq[j];
+                float angle = (float)slm_token_at(pass, i)->position * rope->inv_freq[j];
                 cosine[j] = cosf(angle) * rope->scale;
                 sine[j] = sinf(angle) * rope->scale;
             }
@@ -22,7 +22,7 @@ void slm_pass_angles(slm_pass *pass, int64_t i0, int64_t i1) {
 void slm_pass_embed(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1) {
     const slm_matrix *w = &pass->runner->program.weights[op->weight[0]].matrix;
     slm_embed_fn *embed = pass->runner->kernels->embed[w->format];
-    for (int64_t i = i0; i < i1; i++) embed(w, pass->ids[i], op->scale, slm_row(pass, op->out[0], i));
+    for (int64_t i = i0; i < i1; i++) embed(w, slm_token_at(pass, i)->id, op->scale, slm_row(pass, op->out[0], i));
 }
 
 void slm_pass_norm(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1) {
@@ -66,10 +66,10 @@ void slm_pass_kv_store(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1)
     const slm_program *p = &pass->runner->program;
     const slm_layer *a = p->layers + op->layer;
     const slm_rope *rope = a->rope == SLM_NONE ? NULL : p->ropes + a->rope;
-    const slm_cache *cache = pass->kv->caches + op->layer;
     size_t head_bytes = (size_t)a->head_dim * sizeof(float);
     for (int64_t i = i0; i < i1; i++) {
-        int64_t position = pass->start + i;
+        int64_t position = slm_token_at(pass, i)->position;
+        const slm_cache *cache = slm_token_at(pass, i)->kv->caches + op->layer;
         float *q = slm_row(pass, op->in[0], i), *k = slm_row(pass, op->in[1], i);
         const float *v = slm_row(pass, op->in[2], i);
         if (rope) rotate_heads(pass, rope, i, q, a->n_heads, a->head_dim);

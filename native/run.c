@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "pass.h"
+#include "session.h"
 
 static void *rows_alloc(size_t n, size_t row_bytes) {
     return aligned_alloc(64, (n * row_bytes + 127) / 64 * 64); /* never of size 0 */
@@ -13,12 +14,15 @@ enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_k
     size_t attend_bytes = (size_t)program->attend_floats * sizeof(float);
     size_t scratch = program->scratch_bytes > attend_bytes ? program->scratch_bytes : attend_bytes;
     *r = (slm_runner){.program = *program, .kernels = kernels, .threads = threads, .scratch_stride = (scratch + 127) / 64 * 64};
+    r->tokens = rows_alloc(SLM_CHUNK, sizeof *r->tokens);
+    r->wanted = rows_alloc(SLM_CHUNK, sizeof *r->wanted);
+    r->tiles = rows_alloc(SLM_CHUNK + 1, sizeof *r->tiles);
     r->arena = rows_alloc((size_t)program->arena_floats, sizeof *r->arena);
     r->angles = rows_alloc(SLM_CHUNK, (size_t)program->angle_floats * sizeof *r->angles);
     r->packed = rows_alloc(SLM_CHUNK, program->packed_row_bytes);
     r->scratch = rows_alloc((size_t)threads, r->scratch_stride);
     r->wide = calloc((size_t)program->n_ops, sizeof *r->wide);
-    int allocated = r->arena && r->angles && r->packed && r->scratch && r->wide;
+    int allocated = r->tokens && r->wanted && r->tiles && r->arena && r->angles && r->packed && r->scratch && r->wide;
     for (int64_t i = 0; allocated && i < program->n_ops; i++)
         if (slm_op_is_wide(program->ops + i)) r->wide[r->n_wide++] = i;
     enum slm_status status = allocated ? slm_pool_open(threads, &r->pool) : SLM_NO_MEMORY;
@@ -30,6 +34,9 @@ enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_k
 
 void slm_runner_close(slm_runner *r) {
     slm_pool_close(r->pool);
+    free(r->tokens);
+    free(r->wanted);
+    free(r->tiles);
     free(r->arena);
     free(r->angles);
     free(r->packed);
@@ -70,7 +77,7 @@ static void run_rows(slm_pass *pass, int64_t i, int64_t piece) {
 static void run_select(slm_pass *pass, const slm_op *op) {
     size_t bytes = (size_t)pass->runner->program.values[op->in[0]].width * sizeof(float);
     for (int64_t i = 0; i < pass->wanted; i++)
-        memcpy(slm_row(pass, op->out[0], i), slm_row(pass, op->in[0], pass->rows - pass->wanted + i), bytes);
+        memcpy(slm_row(pass, op->out[0], i), slm_row(pass, op->in[0], pass->runner->wanted[i]), bytes);
     pass->live_rows = pass->wanted;
 }
 
@@ -80,14 +87,19 @@ static int64_t wide_pieces(slm_pass *pass, const slm_op *op) {
     return 1;
 }
 
+int slm_any_cancelled(const slm_segment *segments, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (atomic_load_explicit(&segments[i].session->cancelled, memory_order_relaxed)) return 1;
+    return 0;
+}
+
 static int is_stopped(slm_pass *pass) {
-    return atomic_load_explicit(pass->stop.cancelled, memory_order_relaxed) ||
-           atomic_load_explicit(&pass->stopped, memory_order_relaxed);
+    return atomic_load_explicit(&pass->stopped, memory_order_relaxed) || slm_any_cancelled(pass->segments, pass->count);
 }
 
 static void between(void *context) {
     slm_pass *pass = context;
-    if (slm_watch_stops(pass->stop.watch)) atomic_store(&pass->stopped, 1);
+    if (slm_watch_stops(pass->watch)) atomic_store(&pass->stopped, 1);
 }
 
 /* Stage 2 i: the operations on rows before wide operation i; stage 2 i + 1: that operation. */
@@ -113,31 +125,53 @@ static void work(void *context, int64_t stage, int64_t piece, int thread) {
     else run_select(pass, op);
 }
 
-static enum slm_status prepare(const slm_runner *r, slm_kv *kv, const int32_t *ids, int64_t n) {
-    for (int64_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= r->program.vocab) return SLM_BAD_ID;
-    if (n < 1 || n > r->program.context - kv->length) return SLM_FULL;
-    if (!slm_kv_holds(kv, kv->length)) return SLM_FORGOTTEN; /* a cancelled run may have overwritten a ring */
-    return slm_kv_reserve(kv, n);
+static enum slm_status check(const slm_runner *r, const slm_segment *segment) {
+    const slm_kv *kv = &segment->session->kv;
+    for (int64_t i = 0; i < segment->n; i++)
+        if (segment->ids[i] < 0 || segment->ids[i] >= r->program.vocab) return SLM_BAD_ID;
+    if (segment->n < 1 || segment->n > r->program.context - kv->length) return SLM_FULL;
+    return slm_kv_holds(kv, kv->length) ? SLM_OK : SLM_FORGOTTEN; /* a cancelled run may have overwritten a ring */
 }
 
-enum slm_status slm_runner_run(slm_runner *r, slm_kv *kv, const int32_t *ids, int64_t n, int all_rows, float *logits,
-                               slm_stop stop) {
-    enum slm_status status = prepare(r, kv, ids, n);
+/* Nothing is allocated before all segments are known to be sound. */
+static enum slm_status prepare(const slm_runner *r, const slm_segment *segments, int64_t count) {
+    enum slm_status status = SLM_OK;
+    for (int64_t i = 0; !status && i < count; i++) status = check(r, segments + i);
+    for (int64_t i = 0; !status && i < count; i++) status = slm_kv_reserve(&segments[i].session->kv, segments[i].n);
+    return status;
+}
+
+static void add_row(slm_pass *pass, const slm_segment *segment, int64_t i) {
+    slm_kv *kv = &segment->session->kv;
+    int64_t position = kv->length + i;
+    pass->runner->tokens[pass->rows] = (slm_token){kv, position, segment->ids[i]};
+    if (segment->all_rows || i == segment->n - 1) pass->runner->wanted[pass->wanted++] = (int32_t)pass->rows;
+    if (kv->high <= position) kv->high = position + 1;
+    pass->rows++;
+}
+
+/* Takes the next rows of the run; are there any? */
+static int next_rows(slm_pass *pass) {
+    pass->logits += pass->wanted * pass->runner->program.vocab;
+    pass->rows = pass->wanted = 0;
+    while (pass->segment < pass->count && pass->rows < SLM_CHUNK) {
+        const slm_segment *segment = pass->segments + pass->segment;
+        add_row(pass, segment, pass->done++);
+        if (pass->done == segment->n) pass->segment++, pass->done = 0;
+    }
+    pass->live_rows = pass->rows;
+    return pass->rows > 0;
+}
+
+enum slm_status slm_runner_run(slm_runner *r, const slm_segment *segments, int64_t count, float *logits, slm_watch *watch) {
+    enum slm_status status = prepare(r, segments, count);
     if (status) return status;
-    slm_pass pass = {.runner = r, .kv = kv, .logits = logits, .stop = stop};
+    slm_pass pass = {.runner = r, .segments = segments, .count = count, .logits = logits, .watch = watch};
     slm_job job = {&pass, pieces, work, between};
-    for (int64_t done = 0; done < n; done += pass.rows) {
-        pass.ids = ids + done;
-        pass.start = kv->length + done;
-        pass.rows = n - done < SLM_CHUNK ? n - done : SLM_CHUNK;
-        pass.wanted = all_rows ? pass.rows : done + pass.rows == n;
-        if (pass.start + pass.rows > kv->high) kv->high = pass.start + pass.rows;
-        pass.live_rows = pass.rows;
+    while (next_rows(&pass)) {
         slm_pool_run(r->pool, &job);
         if (!pass.finished) return SLM_CANCELLED;
-        if (all_rows) pass.logits += pass.rows * r->program.vocab;
     }
-    kv->length += n;
+    for (int64_t i = 0; i < count; i++) segments[i].session->kv.length += segments[i].n;
     return SLM_OK;
 }

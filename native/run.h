@@ -1,18 +1,26 @@
-/* Executes a program chunk by chunk. */
+/* Executes a program over the rows of one or several sessions, chunk by chunk. */
 #ifndef SLM_RUN_H
 #define SLM_RUN_H
 
-#include <stdatomic.h>
-
+#include "engine.h"
 #include "kv.h"
 #include "pool.h"
-#include "watch.h"
+
+/* A row of a pass: one token of one session. */
+typedef struct slm_token {
+    slm_kv *kv;
+    int64_t position;
+    int32_t id;
+} slm_token;
 
 typedef struct slm_runner {
     slm_program program;
     const slm_kernels *kernels;
     slm_pool *pool;
     int threads;
+    slm_token *tokens;      /* (SLM_CHUNK): the rows of the pass under way */
+    int32_t *wanted;        /* (SLM_CHUNK): those of them whose logits are wanted, in order */
+    int32_t *tiles;         /* (SLM_CHUNK + 1): where the tiles of the ATTEND under way begin, and where the last one ends */
     float *arena;           /* the values of one chunk */
     float *angles;          /* (SLM_CHUNK, angle_floats) */
     unsigned char *packed;  /* (SLM_CHUNK, packed_row_bytes): the input of the LINEAR under way */
@@ -26,14 +34,10 @@ typedef struct slm_runner {
 enum slm_status slm_runner_open(slm_runner *runner, slm_program *program, const slm_kernels *kernels, int threads);
 void slm_runner_close(slm_runner *runner);
 
-/* Who may stop a run between operations: any thread by `cancelled`, the calling one by `watch`. */
-typedef struct slm_stop {
-    atomic_int *cancelled;
-    slm_watch *watch;
-} slm_stop;
+/* Is one of the sessions to stop? */
+int slm_any_cancelled(const slm_segment *segments, int64_t count);
 
-/* See slm_session_run. Not to be called twice at once. */
-enum slm_status slm_runner_run(slm_runner *runner, slm_kv *kv, const int32_t *ids, int64_t n, int all_rows, float *logits,
-                               slm_stop stop);
+/* Appends to sessions that have been cut to where their segments start; see slm_sessions_run. Not to be called twice at once. */
+enum slm_status slm_runner_run(slm_runner *runner, const slm_segment *segments, int64_t count, float *logits, slm_watch *watch);
 
 #endif

@@ -11,6 +11,7 @@ enum slm_status {
     SLM_BAD_LAYER,   /* … attention layer or rope, … */
     SLM_BAD_OP,      /* … or operation is inconsistent or out of range */
     SLM_BAD_ID,      /* a token id outside the vocabulary */
+    SLM_BAD_SESSION, /* a run with a session twice, or of another model */
     SLM_FULL,        /* more tokens than the context holds */
     SLM_FORGOTTEN,   /* a window's ring no longer holds the rows that going on from here needs */
     SLM_CANCELLED,

@@ -21,7 +21,7 @@ from edgeslm.bundle import Bundle
 from edgeslm.engines.coreml_interpreter.budget import Limits
 from edgeslm.engines.coreml_interpreter.interpreter import Interpreter
 from edgeslm.engines.coreml_interpreter.types import NUMPY, TensorType
-from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.protocol import Arrays, Logits, Rows, one_by_one
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import BundleError, CancelledError, EngineError, SessionFileError
@@ -158,6 +158,8 @@ class CoreMlEngine:
 
     def new_session(self) -> Session:
         return Session(self, lambda: CoreMlCache(self))
+
+    forward_together = staticmethod(one_by_one)
 
     def close(self) -> None:
         self._runtime = None

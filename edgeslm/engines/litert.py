@@ -13,7 +13,7 @@ import numpy.typing as npt
 from edgeslm.bundle import Bundle
 from edgeslm.engines.kv_arrays import Pair, pack, unpack
 from edgeslm.engines.litert_runtime import Runtime, read, write
-from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.protocol import Arrays, Logits, Rows, one_by_one
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import CancelledError, EngineError, RewindError
@@ -75,6 +75,8 @@ class LitertEngine:
     def new_session(self) -> Session:
         self._open()
         return Session(self, lambda: LitertCache(self))
+
+    forward_together = staticmethod(one_by_one)
 
     def close(self) -> None:
         with self._running:

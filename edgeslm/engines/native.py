@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +12,7 @@ from edgeslm import _native
 from edgeslm.bundle import Bundle
 from edgeslm.engines.kv_arrays import pack, unpack
 from edgeslm.engines.program import build_program
-from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.protocol import Arrays, Cache, Ids, Logits, Rows
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import BundleError, EngineError, ModelFormatError, SessionFileError
@@ -80,6 +83,9 @@ class NativeEngine:
         """An empty session; sessions of several threads take turns on the model's threads."""
         return Session(self, lambda: NativeCache(_native.Session(self._model)))
 
+    def forward_together(self, caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:
+        return _run(caches, ids, starts, "last")
+
     def close(self) -> None:
         """Free the model once no run is under way; sessions become unusable."""
         self._model.close()
@@ -89,32 +95,26 @@ class NativeCache:
     """One sequence's cache, whose memory grows with the tokens held and is shared with its forks until written to."""
 
     def __init__(self, session: _native.Session) -> None:
-        self._session = session
+        self.session = session
 
     def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
-        shape = (len(ids) if rows == "all" else 1, self._session.model.vocab)
-        try:
-            logits = np.empty(shape, np.float32)
-        except MemoryError:
-            raise EngineError(f"not enough memory for {shape} logits: ask for fewer rows at once") from None
-        self._session.run(start, ids, rows == "all", logits)
-        return logits
+        return _run([self], [ids], [start], rows)
 
     def rewindable_to(self, length: int) -> int:
-        return self._session.rewindable_to
+        return self.session.rewindable_to
 
     def truncate(self, length: int) -> None:
-        self._session.truncate(length)
+        self.session.truncate(length)
 
     def fork(self) -> NativeCache:
-        return NativeCache(self._session.fork())
+        return NativeCache(self.session.fork())
 
     def export(self, length: int) -> Arrays:
-        self._session.truncate(length)  # what a run that was interrupted has left behind goes
-        high = self._session.high
+        self.session.truncate(length)  # what a run that was interrupted has left behind goes
+        high = self.session.high
         pairs = [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in self._shapes(length, high)]
         for layer, (keys, values) in enumerate(pairs):
-            self._session.read(layer, keys, values)
+            self.session.read(layer, keys, values)
         return {WRITTEN: np.array(high, np.int64), **pack(pairs)}
 
     def restore(self, arrays: Arrays, length: int) -> None:
@@ -126,18 +126,29 @@ class NativeCache:
         except ModelFormatError:
             raise SessionFileError(f"saved session: {written} written of {length} tokens: impossible here") from None
         pairs = unpack(arrays, shapes)
-        self._session.restore(length, int(written))
+        self.session.restore(length, int(written))
         for layer, (keys, values) in enumerate(pairs):
-            self._session.write(layer, keys, values)
+            self.session.write(layer, keys, values)
 
     def _shapes(self, length: int, high: int) -> list[tuple[int, int, int]]:
-        return [self._session.shape(layer, length, high) for layer in range(len(self._session.model.layers))]
+        return [self.session.shape(layer, length, high) for layer in range(len(self.session.model.layers))]
 
     def cancel(self, on: bool) -> None:
-        self._session.cancel(on)
+        self.session.cancel(on)
 
     def close(self) -> None:
-        self._session.close()
+        self.session.close()
+
+
+def _run(caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int], rows: Rows) -> Logits:
+    sessions = [cache.session for cache in cast(Sequence[NativeCache], caches)]
+    shape = (sum(map(len, ids)) if rows == "all" else len(ids), sessions[0].model.vocab)
+    try:
+        logits = np.empty(shape, np.float32)
+    except MemoryError:
+        raise EngineError(f"not enough memory for {shape} logits: ask for fewer rows at once") from None
+    _native.run(sessions, list(starts), list(ids), rows == "all", logits)
+    return logits
 
 
 def _part(entry: TensorEntry, part: str, files: dict[str, Bytes]) -> Bytes:

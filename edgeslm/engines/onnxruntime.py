@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeslm.bundle import Bundle
 from edgeslm.engines.kv_arrays import Pair, pack, unpack
-from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.protocol import Arrays, Logits, Rows, one_by_one
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import CancelledError, EngineError, MissingExtraError
@@ -62,6 +62,8 @@ class OnnxRuntimeEngine:
 
     def new_session(self) -> Session:
         return Session(self, lambda: OnnxRuntimeCache(self))
+
+    forward_together = staticmethod(one_by_one)
 
     def close(self) -> None:
         self._closed = True

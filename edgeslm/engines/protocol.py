@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeslm.engines.session import Session
 
 Rows = Literal["last", "all"]
+Ids = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.float32]
 TokenIds = Sequence[int] | npt.NDArray[np.integer]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -95,5 +96,17 @@ class Engine(Protocol):
     def new_session(self) -> Session:
         """An empty session."""
 
+    def forward_together(self, caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:
+        """``cache.forward(ids, start, "last")`` for different caches at once; logits (len(caches), vocab).
+
+        Where it fails, it leaves each cache as a failed ``forward`` would.
+        """
+
     def close(self) -> None:
         """Free the model; sessions become unusable."""
+
+
+def one_by_one(caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:
+    """:meth:`Engine.forward_together` of engines that run one cache at a time."""
+    runs = zip(caches, ids, starts, strict=True)
+    return np.concatenate([cache.forward(tokens, start, "last") for cache, tokens, start in runs])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edgeslm.decoder import build
 from edgeslm.engines.kv_arrays import pack, unpack
-from edgeslm.engines.protocol import Arrays, Logits, Rows
+from edgeslm.engines.protocol import Arrays, Logits, Rows, one_by_one
 from edgeslm.engines.session import Session
 from edgeslm.errors import CancelledError, EngineError
 from edgeslm.rope import query_temperature, rope_tables, uses_long
@@ -191,6 +191,8 @@ class ReferenceEngine:
 
     def new_session(self) -> Session:
         return Session(self, lambda: ReferenceCache(self, [KvCache(block.mixer) for block in self.spec.layers]))
+
+    forward_together = staticmethod(one_by_one)
 
     def close(self) -> None:
         self.source = None

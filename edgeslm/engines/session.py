@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +16,8 @@ from edgeslm.engines.checks import check_ids, check_rows, check_truncate
 from edgeslm.engines.protocol import Cache, Engine, Logits, Rows, TokenIds
 from edgeslm.engines.session_file import SavedSession, read_session, write_session
 from edgeslm.errors import ArgumentError, CancelledError, EngineError, RewindError, SessionFileError
+
+MAX_TOGETHER = 256  # sessions: the native engine's rows of one pass
 
 
 class Session:
@@ -191,6 +193,67 @@ class Session:
         except ArgumentError as error:
             raise SessionFileError(f"{path}: {error}") from None
         return array("i", ids.tobytes())
+
+
+def forward_together(sessions: Sequence[Session], ids: Sequence[TokenIds]) -> Logits:
+    """Append ids[i] to sessions[i], and return logits (len(sessions), vocab) of the last of each.
+
+    They are what ``sessions[i].forward(ids[i])`` gives; the native engine, which then reads its weights once for all of
+    them, gives the same bits. A call that fails leaves all sessions as :class:`Session` says.
+
+    Raises:
+        ArgumentError: not 1..256 sessions, a session twice, sessions of several engines, not ids for each; and as for
+            :meth:`Session.forward`.
+        CancelledError: one of the sessions was cancelled.
+        ContextLengthError, RewindError, EngineError: as for :meth:`Session.forward`.
+    """
+    _check_together(sessions, ids)
+    in_order = sorted(sessions, key=id)  # one order for everybody, so that nobody waits for a turn in a circle
+    return _in_turn(iter(in_order), lambda: _forward_together(sessions, ids))
+
+
+def _check_together(sessions: Sequence[Session], ids: Sequence[TokenIds]) -> None:
+    count = len(sessions)
+    if not 1 <= count <= MAX_TOGETHER:
+        raise ArgumentError(f"forward_together: expected 1..{MAX_TOGETHER} sessions, found {count}")
+    if len(ids) != count:
+        raise ArgumentError(f"forward_together: expected ids for each of {count} sessions, found {len(ids)}")
+    if len(set(sessions)) != count:
+        raise ArgumentError("forward_together: a session can be there only once; fork() makes another")
+    if any(session._engine is not sessions[0]._engine for session in sessions):
+        raise ArgumentError("forward_together: the sessions belong to several engines; expected one")
+
+
+def _in_turn(sessions: Iterator[Session], run: Callable[[], Logits]) -> Logits:
+    """Run while all are held, each by a ``with`` of its own: no signal comes between taking a turn and holding it."""
+    if (session := next(sessions, None)) is None:
+        return run()
+    with session._turn:
+        return _in_turn(sessions, run)
+
+
+def _forward_together(sessions: Sequence[Session], ids: Sequence[TokenIds]) -> Logits:
+    engine, caches, lengths = sessions[0]._engine, [s._sound() for s in sessions], [len(s._ids) for s in sessions]
+    checked = [check_ids(tokens, engine.spec, length) for tokens, length in zip(ids, lengths, strict=True)]
+    if _take_cancels(sessions, caches):
+        raise CancelledError
+    try:
+        logits = engine.forward_together(caches, checked, lengths)
+        for session, tokens in zip(sessions, checked, strict=True):
+            session._ids.frombytes(tokens.tobytes())
+    except BaseException as error:
+        for session, length in zip(sessions, lengths, strict=True):
+            session._failed = True
+            del session._ids[length:]
+        if isinstance(error, CancelledError):
+            _take_cancels(sessions, caches)
+        raise
+    return logits
+
+
+def _take_cancels(sessions: Sequence[Session], caches: Sequence[Cache]) -> bool:
+    taken = [session._take_cancel(cache) for session, cache in zip(sessions, caches, strict=True)]  # all of them
+    return any(taken)
 
 
 def _check_rewind(cache: Cache, held: int, length: int) -> None:

@@ -45,7 +45,7 @@ def interrupt(*_: object) -> None:
 
 def written(session: Session) -> int:
     cache: Any = session._cache
-    return int(cache._session.high)
+    return int(cache.session.high)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -58,7 +58,7 @@ class Parts:
 def test_the_undamaged_parts_run() -> None:
     session = _native.Session(Parts().open())
     logits = np.empty((1, SPEC.vocab_size), np.float32)
-    session.run(0, np.array([1, 2], np.int32), False, logits)
+    _native.run([session], [0], [np.array([1, 2], np.int32)], False, logits)
     assert np.isfinite(logits).all()
 
 
@@ -174,7 +174,7 @@ def test_wrong_calls_of_the_binding() -> None:
         (np.array([SPEC.vocab_size], np.int32), False, logits),
     ):
         with pytest.raises(ArgumentError):
-            session.run(0, ids, rows, out)
+            _native.run([session], [0], [ids], rows, out)
     with pytest.raises(EdgeslmError):
         model.__init__(Program(), 1, 1, [], [], [], 1)  # type: ignore[misc]
     with pytest.raises(ArgumentError):

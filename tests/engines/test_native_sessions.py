@@ -190,12 +190,12 @@ def test_a_fork_takes_memory_only_where_it_is_written_to() -> None:
     session = native.new_session()
     session.forward(random_ids(native.spec, 600))
     cache: Any = session._cache
-    cache._session.truncate(0)
-    cache._session.restore(60_000, 60_000)  # 38 MB of rows that nobody computes here
+    cache.session.truncate(0)
+    cache.session.restore(60_000, 60_000)  # 38 MB of rows that nobody computes here
     before = resident_bytes()
     forks = [cache.fork() for _ in range(10)]
     assert resident_bytes() - before < 30e6
     for fork in forks:
         fork.forward(np.array([1], np.int32), 59_000, "last")  # a block each
     assert resident_bytes() - before < 60e6
-    assert {fork._session.length for fork in forks} == {59_001} and cache._session.length == 60_000
+    assert {fork.session.length for fork in forks} == {59_001} and cache.session.length == 60_000

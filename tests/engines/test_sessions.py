@@ -17,7 +17,8 @@ from edgeslm.engines import onnxruntime
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.reference import ReferenceEngine
 from edgeslm.engines.registry import ENGINES, open_engine
-from edgeslm.errors import ArgumentError, CancelledError, EngineError, SessionFileError
+from edgeslm.engines.session import forward_together
+from edgeslm.errors import ArgumentError, CancelledError, ContextLengthError, EngineError, SessionFileError
 
 SPECS = {"full": make_spec(context=200), "window": make_spec(context=200, attention={"window": 8})}
 ROUNDING = {"coreml": 2e-3}  # its states are float16: an element may round the other way where a sum differs
@@ -167,6 +168,35 @@ def test_a_cancel_is_neither_lost_nor_repeated(engine: Engine) -> None:
     session.cancel()
     assert session.uncancel() and not session.uncancel()
     session.forward([5])
+
+
+def test_several_sessions_go_on_together(engine: Engine) -> None:
+    texts = [make_ids(engine.spec, n, seed=n) for n in (20, 31, 1)]
+    sessions = [engine.new_session() for _ in texts]
+    first = forward_together(sessions, texts)
+    second = forward_together(sessions[::-1], [[4, 5], [6], [7]])[::-1]
+    for i, more in enumerate(([7], [6], [4, 5])):
+        alone = engine.new_session()
+        assert relative_error(first[i : i + 1], alone.forward(texts[i])) < close_to(engine)
+        assert relative_error(second[i : i + 1], alone.forward(more)) < close_to(engine)
+        assert sessions[i].ids.tolist() == alone.ids.tolist()
+
+
+@pytest.mark.parametrize("what", ["full", "bad id", "cancelled", "closed"])
+def test_where_one_of_several_fails_all_are_as_they_were(engine: Engine, what: str) -> None:
+    a, b = engine.new_session(), engine.new_session()
+    a.forward([1, 2])
+    b.forward([3] * (199 if what == "full" else 5))
+    held, error = b.ids.tolist(), {"full": ContextLengthError, "bad id": ArgumentError, "cancelled": CancelledError}
+    if what == "cancelled":
+        b.cancel()
+    if what == "closed":
+        b.close()
+    with pytest.raises(error.get(what, EngineError)):
+        forward_together([a, b], [[3], {"full": [1, 1], "bad id": [130]}.get(what, [4])])
+    assert a.ids.tolist() == [1, 2] and (what == "closed" or b.ids.tolist() == held)
+    fresh = engine.new_session()
+    assert relative_error(a.forward([3, 4]), fresh.forward([1, 2, 3, 4])) < close_to(engine)
 
 
 def test_a_fork_is_not_cancelled_with_its_origin(engine: Engine) -> None:
