@@ -3,6 +3,7 @@
 Everything static stands in pyproject.toml. Environment:
     EDGESLM_WERROR=1     warnings in native/ are errors (CI)
     EDGESLM_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer (run Python with libasan preloaded)
+    EDGESLM_SIMDE=1      sets above AVX2 are computed with AVX2 (tests/simde), to test them on any x86-64
 """
 
 import os
@@ -22,6 +23,7 @@ MACHINE = platform.machine() if TARGET.endswith("universal2") else TARGET.rparti
 ARM = MACHINE.lower() in {"aarch64", "arm64"}
 SANITIZE = bool(os.environ.get("EDGESLM_SANITIZE"))
 WERROR = bool(os.environ.get("EDGESLM_WERROR"))
+SIMDE = bool(os.environ.get("EDGESLM_SIMDE"))
 
 if MSVC:
     BASE = ["/O2"]
@@ -38,14 +40,22 @@ else:
     LINK = ["-pthread", *(sanitizers if SANITIZE else [])]
     CFLAGS = [*BASE, "-std=c11", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
     CFLAGS += ["-Werror"] if WERROR else []
+    CFLAGS += ["-DSLM_SIMDE"] if SIMDE else []
     # The first 64-bit cores (Cortex-A53, A72) lack the atomic instructions; calls that choose them at run time cost
     # more than they save. Tuned for others, gcc moves so many loads ahead that the tiles no longer fit the registers.
     BASELINE = ["-march=armv8-a", "-mtune=cortex-a72", "-mno-outline-atomics"]
     BASELINE = BASELINE if ARM and TARGET.startswith("linux") else []
     AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+    ABOVE_AVX2 = [*AVX2, "-Itests/simde", "-Wno-psabi"]  # the warning: vectors wider than the registers
     AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"]
     DOTPROD = "-march=armv8.2-a+dotprod"
-    ISA_FLAGS = {"avx2": AVX2, "avx512": AVX512, "neon": [], "dotprod": [DOTPROD], "i8mm": [f"{DOTPROD}+i8mm"]}
+    ISA_FLAGS = {
+        "avx2": AVX2,
+        "avx512": ABOVE_AVX2 if SIMDE else AVX512,
+        "neon": [],
+        "dotprod": [DOTPROD],
+        "i8mm": [f"{DOTPROD}+i8mm"],
+    }
 
 # The instruction sets that native/<folder> holds for this machine.
 FOLDERS = {"x86": ["avx2", "avx512"], "arm": ["neon", "dotprod", "i8mm"]}
