@@ -3,7 +3,7 @@
 # Everything is checked here: the C side trusts sizes, strides and alignment. `isa` None means the active instruction set.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 
 import os
 
@@ -29,6 +29,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef void slm_attend_fn(const float *, int64_t, int64_t, const float *, const float *, int64_t, int64_t, float, float *,
                                 float *, float *)
     ctypedef void slm_quantize_fn(const float *, int64_t, int64_t, int32_t, uint8_t *, float *)
+    ctypedef void slm_read_fn(const uint64_t *, int64_t, uint64_t *)
     ctypedef struct slm_kernels:
         slm_pack_fn *pack[4]
         slm_linear_fn *linear[4]
@@ -37,6 +38,7 @@ cdef extern from "kernels.h" nogil:
         slm_act_mul_fn *act_mul
         slm_rope_fn *rope
         slm_attend_fn *attend
+        slm_read_fn *read
         slm_quantize_fn *quantize[4]
     size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group)
     size_t slm_linear_scratch(const slm_matrix *w)

@@ -4,3 +4,4 @@
 include "_kernels.pxi"
 include "_small_kernels.pxi"
 include "_engine.pxi"
+include "_bandwidth.pxi"

@@ -1,4 +1,4 @@
-# Norm, activation, rotation and attention, one by one, for tests. Included by _native.pyx behind _kernels.pxi.
+# Norm, activation, rotation, attention and reading, one by one, for tests. Included by _native.pyx behind _kernels.pxi.
 
 cdef dict _ACTS = {"silu": SLM_SILU, "gelu": SLM_GELU, "gelu_tanh": SLM_GELU_TANH}
 
@@ -37,3 +37,12 @@ def attend(str isa, const float[:, ::1] q not None, const float[:, ::1] keys not
     _check(keys.shape[1] == d and values.shape[0] == count and values.shape[1] == d, f"cache rows must be ({count}, {d})")
     _check(max.shape[0] >= n_q and sum.shape[0] >= n_q and acc.shape[0] >= n_q and acc.shape[1] == d, "state is too small")
     table.attend(&q[0, 0], n_q, d, &keys[0, 0], &values[0, 0], d, count, softcap, &max[0], &sum[0], &acc[0, 0])
+
+
+def read(str isa, const uint64_t[::1] words not None):
+    """Their sum, modulo 2**64."""
+    cdef slm_kernels table = _table(isa)
+    cdef uint64_t sum = 0
+    _check(words.shape[0] > 0, "no words to read")
+    table.read(&words[0], words.shape[0], &sum)
+    return sum

@@ -88,6 +88,9 @@ typedef void slm_rope_fn(float *x, const float *cosine, const float *sine, int64
 typedef void slm_attend_fn(const float *q, int64_t n_q, int64_t d, const float *keys, const float *values, int64_t kv_stride,
                            int64_t count, float softcap, float *max, float *sum, float *acc);
 
+/* Adds the words to *sum, modulo 2^64, as fast as memory gives them: what tells how fast that is. */
+typedef void slm_read_fn(const uint64_t *words, int64_t n, uint64_t *sum);
+
 typedef struct slm_kernels {
     slm_pack_fn *pack[SLM_FORMAT_COUNT];     /* NULL for f32 and f16: rows are used as they are */
     slm_linear_fn *linear[SLM_FORMAT_COUNT];
@@ -97,6 +100,7 @@ typedef struct slm_kernels {
     slm_act_mul_fn *act_mul;
     slm_rope_fn *rope;
     slm_attend_fn *attend;
+    slm_read_fn *read;
 } slm_kernels;
 
 #endif

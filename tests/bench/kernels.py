@@ -69,6 +69,12 @@ def bench_linear(format: str, isa: str, group: int, n: int, k: int) -> None:
         print(line + (f" {size / seconds / 1e9:6.1f} GB/s" if m == 1 else ""), flush=True)
 
 
+def bench_read(isa: str) -> None:
+    words = np.ones(ROTATE_BYTES // 8, np.uint64)
+    seconds = best_time(lambda: len([_native.read(isa, words)]))
+    print(f"read {isa:6} {words.nbytes / seconds / 1e9:6.1f} GB/s", flush=True)
+
+
 def bench_simple(op: str, format: str, isa: str, group: int, n: int, k: int) -> None:
     """Ops whose work is counted in float32 values."""
     values = np.random.default_rng(0).standard_normal((min(n, 1024), k)).astype(np.float32)
@@ -103,6 +109,8 @@ def main() -> None:
         wanted = {"op": op, "format": format, "isa": isa}
         if not runnable or any(getattr(args, key) not in (None, value) for key, value in wanted.items()):
             continue
+        if op == "read":
+            bench_read(isa)
         if op in ("linear", "pack", "embed", "quantize"):
             for group in (32, 128) if FORMATS[format].grouped else (0,):
                 bench = bench_linear if op == "linear" else bench_simple

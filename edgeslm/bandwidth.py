@@ -1,0 +1,43 @@
+"""How fast this machine reads memory: the bound of decoding, since every token reads all weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeslm import _native
+from edgeslm.errors import EngineError
+
+_CPUS = Path("/sys/devices/system/cpu")
+_PASSES = 16
+_MIN_BYTES, _MAX_BYTES = 64 << 20, 512 << 20
+_UNITS = {"K": 1 << 10, "M": 1 << 20}
+
+
+def read_bandwidth(threads: int) -> float:
+    """Bytes per second at which so many threads together read a buffer four times as large as the caches.
+
+    The best of 16 passes, each by threads that take 1 MiB at a time; the buffer is 64 to 512 MiB.
+
+    Raises:
+        EngineError: not enough memory or threads.
+    """
+    size = min(max(4 * cache_bytes(), _MIN_BYTES), _MAX_BYTES)
+    try:
+        words = np.ones(size // 8, np.uint64)  # written, so that every page is its own
+    except MemoryError:
+        raise EngineError(f"not enough memory to measure how fast it is: {size} bytes") from None
+    return _native.read_bandwidth(words, threads, _PASSES)[0]
+
+
+def cache_bytes(cpus: Path = _CPUS) -> int:
+    """Of the last-level caches together, as far as the system tells of them; else 0."""
+    levels: dict[int, dict[str, int]] = {}
+    for index in cpus.glob("cpu[0-9]*/cache/index*"):
+        try:
+            level, shared, size = ((index / name).read_text().strip() for name in ("level", "shared_cpu_list", "size"))
+            levels.setdefault(int(level), {})[shared] = int(size.rstrip("KM")) * _UNITS.get(size[-1:], 1)
+        except (OSError, ValueError):
+            continue
+    return sum(levels[max(levels)].values()) if levels else 0

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from edgeslm import bandwidth
+
+
+def cache(cpus: Path, cpu: int, index: int, level: int, size: str, shared: str) -> None:
+    folder = cpus / f"cpu{cpu}" / "cache" / f"index{index}"
+    folder.mkdir(parents=True)
+    for name, text in (("level", str(level)), ("size", size), ("shared_cpu_list", shared)):
+        (folder / name).write_text(text + "\n")
+
+
+def test_caches_of_the_last_level_add_up_each_counted_once(tmp_path: Path) -> None:
+    assert bandwidth.cache_bytes(tmp_path) == 0
+    for cpu, shared in enumerate(("0-1", "0-1", "2-3", "2-3")):
+        cache(tmp_path, cpu, 0, 1, "32K", str(cpu))
+        cache(tmp_path, cpu, 3, 3, "16M", shared)
+    assert bandwidth.cache_bytes(tmp_path) == 2 * (16 << 20)
+    (tmp_path / "cpu0" / "cache" / "index3" / "size").write_text("much")
+    (tmp_path / "cpu1" / "cache" / "index3" / "size").unlink()
+    assert bandwidth.cache_bytes(tmp_path) == 16 << 20
+
+
+def test_the_buffer_exceeds_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def read(words: npt.NDArray[np.uint64], threads: int, passes: int) -> tuple[float, int]:
+        sizes.append(words.nbytes)
+        return 1.0, 0
+
+    monkeypatch.setattr(bandwidth._native, "read_bandwidth", read)
+    for caches in (0, 20 << 20, 1 << 30):
+        monkeypatch.setattr(bandwidth, "cache_bytes", lambda caches=caches: caches)
+        bandwidth.read_bandwidth(2)
+    assert sizes == [64 << 20, 80 << 20, 512 << 20]
