@@ -15,7 +15,7 @@ from edgeslm.converters.checkpoint_weights import CheckpointWeights, Stored
 from edgeslm.converters.config import Config
 from edgeslm.converters.families import family_of
 from edgeslm.converters.safetensors_file import StoredTensor
-from edgeslm.converters.source_files import locate, read_json, read_tensors
+from edgeslm.converters.source_files import CONFIG, locate, locate_config, read_json, read_tensors
 from edgeslm.errors import ArgumentError, CheckpointError, ModelFormatError, UnsupportedModelError
 from edgeslm.spec import DecoderSpec
 
@@ -53,17 +53,7 @@ def open_checkpoint(source: str | os.PathLike[str], context: int | None = None) 
         ArgumentError: ``context`` is out of range.
     """
     folder = locate(os.fspath(source))
-    values = read_json(folder / "config.json")
-    config = Config(values, str(folder / "config.json"))
-    family = family_of(config)
-    try:
-        spec = family.read_spec(config)
-        stored = dict(family.stored_weights(spec, config))
-    except CheckpointError:
-        raise  # it names the file already
-    except ModelFormatError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from None
-    config.check_all_read()
+    config, spec, stored = _read_config(folder / CONFIG)
     tensors, weight_files = read_tensors(folder)
     tensors = {name: t for name, t in tensors.items() if not _DERIVED.search(name)}
     if spec.tied:
@@ -80,6 +70,30 @@ def open_checkpoint(source: str | os.PathLike[str], context: int | None = None) 
         licence=_licence(folder),
         licence_files=sorted(p for pattern in _LICENCE_FILES for p in folder.glob(pattern) if p.is_file()),
     )
+
+
+def read_spec(source: str | os.PathLike[str], context: int | None = None) -> DecoderSpec:
+    """The decoder of a checkpoint from its config alone: of a folder, or of ``org/name`` on the Hub.
+
+    Raises:
+        CheckpointError, UnsupportedModelError, ArgumentError: as :func:`open_checkpoint`.
+    """
+    return _in_context(_read_config(locate_config(os.fspath(source)))[1], context)
+
+
+def _read_config(path: Path) -> tuple[Config, DecoderSpec, dict[str, Stored]]:
+    """A config, what it describes, and where the checkpoint keeps the weights of that."""
+    config = Config(read_json(path), str(path))
+    family = family_of(config)
+    try:
+        spec = family.read_spec(config)
+        stored = dict(family.stored_weights(spec, config))
+    except CheckpointError:
+        raise  # it names the file already
+    except ModelFormatError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    config.check_all_read()
+    return config, spec, stored
 
 
 def _in_context(spec: DecoderSpec, context: int | None) -> DecoderSpec:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edgeslm.converters.safetensors_file import StoredTensor, read_safetensors
 from edgeslm.errors import CheckpointError, MissingExtraError, UnsupportedModelError
@@ -12,6 +14,7 @@ from edgeslm.manifest import parse_json
 
 log = logging.getLogger("edgeslm.convert")
 
+CONFIG = "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _MAX_JSON_BYTES = 64 << 20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -50,7 +53,27 @@ def locate(source: str | Path) -> Path:
         raise _not_a_folder(folder)
     if _HUB_ID.fullmatch(str(source)):
         return _download(str(source))
-    raise CheckpointError(f"{folder}: no such folder; expected a Hugging Face checkpoint folder, or org/name")
+    raise _not_found(folder)
+
+
+def locate_config(source: str | Path) -> Path:
+    """``config.json`` of a checkpoint; of a Hub id that is no local path, this file alone is downloaded.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        return folder / CONFIG
+    if folder.exists():
+        raise _not_a_folder(folder)
+    if not _HUB_ID.fullmatch(str(source)):
+        raise _not_found(folder)
+    return _from_hub(str(source), lambda hub: hub.hf_hub_download(str(source), CONFIG))
+
+
+def _not_found(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path}: no such folder; expected a Hugging Face checkpoint folder, or org/name")
 
 
 def _not_a_folder(path: Path) -> Exception:
@@ -89,14 +112,21 @@ def _pickle(path: Path) -> UnsupportedModelError:
 
 
 def _download(hub_id: str) -> Path:
+    log.info("%s is no local folder: downloading it from the Hugging Face Hub", hub_id)
+    folder = _from_hub(hub_id, lambda hub: hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+    _refuse_other_kinds(folder)
+    return folder
+
+
+def _from_hub(hub_id: str, get: Callable[[Any], str]) -> Path:
+    """What ``get`` downloads with the library, or finds in its cache."""
     try:
-        from huggingface_hub import snapshot_download
+        import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ModuleNotFoundError:
         raise MissingExtraError(f"downloading {hub_id}", "huggingface-hub", "convert") from None
-    log.info("%s is no local folder: downloading it from the Hugging Face Hub", hub_id)
     try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+        return Path(get(huggingface_hub))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()
         raise CheckpointError(
@@ -104,8 +134,6 @@ def _download(hub_id: str) -> Path:
             f"({reason[0] if reason else type(error).__name__}): check the name and the network, or give a "
             "local folder"
         ) from None
-    _refuse_other_kinds(folder)
-    return folder
 
 
 def read_tensors(folder: Path) -> tuple[dict[str, StoredTensor], list[Path]]:

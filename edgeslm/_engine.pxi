@@ -62,6 +62,9 @@ cdef extern from "engine.h" nogil:
     void slm_program_free(slm_program *)
     slm_status slm_program_check(slm_program *, int64_t *where)
     slm_status slm_model_open(slm_program *, const slm_kernels *, int threads, slm_model **)
+    ctypedef struct slm_memory:
+        size_t scratch, kv
+    slm_status slm_model_memory(slm_model *, int64_t tokens, slm_memory *)
     void slm_model_close(slm_model *)
     void slm_model_free(slm_model *)
     slm_status slm_session_open(slm_model *, slm_session **)
@@ -220,6 +223,16 @@ cdef class Model:
 
     def __dealloc__(self):
         slm_model_free(self._model)
+
+    def memory(self, int64_t tokens):
+        """Bytes of rows and scratch, and of a session of ``tokens`` tokens; once no run is under way."""
+        cdef slm_memory found
+        cdef slm_status status
+        _check(tokens >= 0, "a negative number of tokens")
+        with nogil:
+            status = slm_model_memory(self._model, tokens, &found)
+        _raise(status)
+        return found.scratch, found.kv
 
     def close(self):
         """Free threads and buffers, once no run is under way."""

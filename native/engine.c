@@ -108,6 +108,15 @@ void slm_model_free(slm_model *model) {
     free(model);
 }
 
+enum slm_status slm_model_memory(slm_model *model, int64_t tokens, slm_memory *memory) {
+    enum slm_status status = enter(model);
+    if (status) return status;
+    if (model->closed) status = SLM_CLOSED;
+    else *memory = (slm_memory){model->runner.bytes, slm_kv_bytes(&model->runner.program, tokens)};
+    leave(model);
+    return status;
+}
+
 enum slm_status slm_session_open(slm_model *model, slm_session **out) {
     enum slm_status status = enter(model);
     if (status) return status;

@@ -21,6 +21,14 @@ enum slm_status slm_model_open(slm_program *program, const slm_kernels *kernels,
 void slm_model_close(slm_model *model);
 void slm_model_free(slm_model *model);
 
+typedef struct slm_memory {
+    size_t scratch; /* bytes of the model's rows and scratch */
+    size_t kv;      /* bytes of a session of so many tokens */
+} slm_memory;
+
+/* Weights are not counted: they are the caller's. tokens >= 0. */
+enum slm_status slm_model_memory(slm_model *model, int64_t tokens, slm_memory *memory);
+
 /* An empty session. The model must be freed after it. */
 enum slm_status slm_session_open(slm_model *model, slm_session **session);
 void slm_session_close(slm_session *session);

@@ -17,17 +17,30 @@ static void release(slm_kv_block *block) {
     if (block && atomic_fetch_sub(&block->owners, 1) == 1) free(block);
 }
 
+static slm_cache empty_cache(const slm_program *p, const slm_layer *a) {
+    int64_t rows = p->context;
+    if (a->window && a->window - 1 + SLM_CHUNK < rows) rows = a->window - 1 + SLM_CHUNK;
+    return (slm_cache){a->n_kv_heads, a->head_dim, a->window, slm_round_up(rows, SLM_KV_BLOCK), NULL};
+}
+
+size_t slm_kv_bytes(const slm_program *p, int64_t tokens) {
+    size_t bytes = 0;
+    for (int64_t i = 0; i < p->n_layers; i++) {
+        slm_cache c = empty_cache(p, p->layers + i);
+        int64_t rows = tokens < c.capacity ? slm_round_up(tokens, SLM_KV_BLOCK) : c.capacity;
+        bytes += (size_t)(rows / SLM_KV_BLOCK) * (sizeof(slm_kv_block) + rows_bytes(&c));
+    }
+    return bytes;
+}
+
 enum slm_status slm_kv_init(slm_kv *kv, const slm_program *p) {
     *kv = (slm_kv){.n_caches = p->n_layers, .caches = calloc((size_t)p->n_layers + 1, sizeof *kv->caches)};
     if (!kv->caches) return SLM_NO_MEMORY;
     for (int64_t i = 0; i < p->n_layers; i++) {
-        const slm_layer *a = p->layers + i;
-        int64_t rows = p->context;
-        if (a->window && a->window - 1 + SLM_CHUNK < rows) rows = a->window - 1 + SLM_CHUNK;
-        int64_t capacity = slm_round_up(rows, SLM_KV_BLOCK);
-        slm_kv_block **blocks = calloc((size_t)(capacity / SLM_KV_BLOCK), sizeof *blocks);
-        kv->caches[i] = (slm_cache){a->n_kv_heads, a->head_dim, a->window, capacity, blocks};
-        if (!blocks) {
+        slm_cache *c = kv->caches + i;
+        *c = empty_cache(p, p->layers + i);
+        c->blocks = calloc((size_t)(c->capacity / SLM_KV_BLOCK), sizeof *c->blocks);
+        if (!c->blocks) {
             slm_kv_free(kv);
             return SLM_NO_MEMORY;
         }

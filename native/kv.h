@@ -35,6 +35,10 @@ typedef struct slm_kv_run {
 } slm_kv_run;
 
 enum slm_status slm_kv_init(slm_kv *kv, const slm_program *program);
+
+/* What a kv of this program allocates for its first `tokens` tokens. */
+size_t slm_kv_bytes(const slm_program *program, int64_t tokens);
+
 void slm_kv_free(slm_kv *kv);
 
 /* Makes *to, which is initialised and empty, a copy of a kv of the same program. Safe against other threads that free or fork copies. */

@@ -6,21 +6,23 @@
 #include "pass.h"
 #include "session.h"
 
-static void *rows_alloc(size_t n, size_t row_bytes) {
-    return aligned_alloc(64, (n * row_bytes + 127) / 64 * 64); /* never of size 0 */
+static void *rows_alloc(slm_runner *r, size_t n, size_t row_bytes) {
+    size_t bytes = (n * row_bytes + 127) / 64 * 64; /* never 0 */
+    r->bytes += bytes;
+    return aligned_alloc(64, bytes);
 }
 
 enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_kernels *kernels, int threads) {
     size_t attend_bytes = (size_t)program->attend_floats * sizeof(float);
     size_t scratch = program->scratch_bytes > attend_bytes ? program->scratch_bytes : attend_bytes;
     *r = (slm_runner){.program = *program, .kernels = kernels, .threads = threads, .scratch_stride = (scratch + 127) / 64 * 64};
-    r->tokens = rows_alloc(SLM_CHUNK, sizeof *r->tokens);
-    r->wanted = rows_alloc(SLM_CHUNK, sizeof *r->wanted);
-    r->tiles = rows_alloc(SLM_CHUNK + 1, sizeof *r->tiles);
-    r->arena = rows_alloc((size_t)program->arena_floats, sizeof *r->arena);
-    r->angles = rows_alloc(SLM_CHUNK, (size_t)program->angle_floats * sizeof *r->angles);
-    r->packed = rows_alloc(SLM_CHUNK, program->packed_row_bytes);
-    r->scratch = rows_alloc((size_t)threads, r->scratch_stride);
+    r->tokens = rows_alloc(r, SLM_CHUNK, sizeof *r->tokens);
+    r->wanted = rows_alloc(r, SLM_CHUNK, sizeof *r->wanted);
+    r->tiles = rows_alloc(r, SLM_CHUNK + 1, sizeof *r->tiles);
+    r->arena = rows_alloc(r, (size_t)program->arena_floats, sizeof *r->arena);
+    r->angles = rows_alloc(r, SLM_CHUNK, (size_t)program->angle_floats * sizeof *r->angles);
+    r->packed = rows_alloc(r, SLM_CHUNK, program->packed_row_bytes);
+    r->scratch = rows_alloc(r, (size_t)threads, r->scratch_stride);
     r->wide = calloc((size_t)program->n_ops, sizeof *r->wide);
     int allocated = r->tokens && r->wanted && r->tiles && r->arena && r->angles && r->packed && r->scratch && r->wide;
     for (int64_t i = 0; allocated && i < program->n_ops; i++)

@@ -26,6 +26,7 @@ typedef struct slm_runner {
     unsigned char *packed;  /* (SLM_CHUNK, packed_row_bytes): the input of the LINEAR under way */
     unsigned char *scratch; /* (threads, scratch_stride) */
     size_t scratch_stride;
+    size_t bytes; /* of all of these rows */
     int64_t *wide; /* indices of the wide operations, in order */
     int64_t n_wide;
 } slm_runner;

@@ -18,7 +18,7 @@ from edgeslm._version import __version__
 from edgeslm.cli.output import print_json
 from edgeslm.errors import EdgeslmError
 
-VERBS = ("convert", "verify", "inspect", "run", "chat", "bench", "doctor", "demo")
+VERBS = ("convert", "verify", "inspect", "run", "chat", "bench", "plan", "doctor", "demo")
 ERROR, USAGE, INTERRUPTED = 1, 2, 130
 
 

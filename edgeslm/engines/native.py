@@ -86,6 +86,10 @@ class NativeEngine:
     def forward_together(self, caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:
         return _run(caches, ids, starts, "last")
 
+    def memory(self, tokens: int) -> tuple[int, int]:
+        """Bytes of working memory, and of the cache of a session of ``tokens`` tokens; weights are the file's own."""
+        return self._model.memory(tokens)
+
     def close(self) -> None:
         """Free the model once no run is under way; sessions become unusable."""
         self._model.close()

@@ -1,0 +1,141 @@
+"""The rates of this machine, measured with decoders made for it: of linears alone, of attention, of next to nothing.
+
+They run in the native engine, with its threads, on weights in the format and of the widths asked about: these decide
+which kernels run, and how well.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable
+from time import perf_counter
+
+import numpy as np
+
+from edgeslm import _native
+from edgeslm.bandwidth import read_bandwidth
+from edgeslm.capacity import available_bytes
+from edgeslm.devices import Device, Rates
+from edgeslm.engines.native import NativeEngine
+from edgeslm.engines.threads import resolve_threads
+from edgeslm.footprint import Formats, filled_tensors, weight_bytes
+from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, tensor_shapes
+
+READ_BYTES = 192 << 20  # at most: beyond the caches, and quickly filled
+MAX_COUNT = 256  # layers at most
+MACS = 20e9  # of one run of many tokens, so that its weights too are more than caches hold
+ROWS, LONG = 256, 1024  # tokens of such a run; where attention is to dominate
+REPEAT, SECONDS = 5, 0.2  # runs at least, and until so much time is spent
+Form = tuple[str, int]  # format and group size
+FLOAT: Form = ("f32", 0)
+TINY = Attention(n_heads=1, n_kv_heads=1, head_dim=32, scale=1.0)
+
+
+def measure_device(spec: DecoderSpec, variants: Iterable[Formats], threads: int | None) -> Device:
+    """This machine, for a decoder of this shape in each of these formats; about three seconds a format."""
+    count = resolve_threads(threads)
+    forms = {formats[n] for formats in variants for n in _matrices(spec)}
+    memory = available_bytes()
+    return Device(
+        name=f"this machine ({_native.isa()}, {count} threads)",
+        memory_bytes=0 if memory is None else memory,
+        threads=count,
+        rates=measure_rates(spec, sorted(forms), count),
+        sources={"rates": "measured here, now", "memory_bytes": "what /proc and the control groups leave now"},
+    )
+
+
+def measure_rates(spec: DecoderSpec, forms: Iterable[Form], threads: int) -> Rates:
+    """Rates for a decoder of this shape whose matrices have one of ``forms``."""
+    sizes = {form: min(READ_BYTES, _matrix_bytes(spec, form)) for form in forms}
+    layer_s = _seconds(_linears(32, 32, len(spec.layout)), FLOAT, threads, 1) / len(spec.layout)
+    read = read_bandwidth(threads)
+    return Rates(
+        read_bytes_per_s=read,
+        efficiency={form[0]: _one_token_rate(spec, form, n, layer_s, threads) / read for form, n in sizes.items()},
+        macs_per_s={form[0]: _many_tokens_rate(spec, form, threads) for form in sizes},
+        attention_macs_per_s=_attention_rate(spec, threads),
+        layer_s=layer_s,
+    )
+
+
+def _one_token_rate(spec: DecoderSpec, form: Form, size: int, layer_s: float, threads: int) -> float:
+    """Bytes of weights per second that linears of one token read."""
+    hidden, inner = spec.hidden, spec.layers[0].mlp.inner
+    one = _linears(hidden, inner, 1)
+    layer = sum(weight_bytes(one, _all(one, form)).values())
+    count = min(max(1, size // layer), MAX_COUNT)
+    return count * layer / _less(_seconds(_linears(hidden, inner, count), form, threads, 1), count * layer_s)
+
+
+def _many_tokens_rate(spec: DecoderSpec, form: Form, threads: int) -> float:
+    """Multiply-adds per second of linears of many tokens."""
+    hidden, inner = spec.hidden, spec.layers[0].mlp.inner
+    layer = 3 * hidden * inner * ROWS
+    count = min(max(1, round(MACS / layer)), MAX_COUNT)
+    return count * layer / _seconds(_linears(hidden, inner, count), form, threads, ROWS)
+
+
+def _attention_rate(spec: DecoderSpec, threads: int) -> float:
+    """Multiply-adds of scores and values per second: what one long run takes more than short ones of as many tokens."""
+    a = spec.layers[0].mixer
+    mixer = Attention(a.n_heads, a.n_kv_heads, a.head_dim, scale=1.0, softcap=a.softcap)
+    probe = _decoder(32, Block(mixer, Mlp(32)), 2)
+    more = 2 * LONG * (LONG - ROWS) * a.n_heads * a.head_dim
+    times = LONG // ROWS
+    return more / _less(_seconds(probe, FLOAT, threads, LONG), times * _seconds(probe, FLOAT, threads, ROWS))
+
+
+def _less(seconds: float, part: float) -> float:
+    """``seconds`` without a part of them; a disturbed measurement leaves a tenth."""
+    return max(seconds - part, seconds / 10)
+
+
+def _linears(hidden: int, inner: int, layers: int) -> DecoderSpec:
+    return _decoder(hidden, Block(TINY, Mlp(inner)), layers)
+
+
+def _decoder(hidden: int, block: Block, layers: int) -> DecoderSpec:
+    return DecoderSpec(32, hidden, 1e-6, 2 * LONG, (block,), (0,) * layers, (), tied=True)
+
+
+def _matrix_bytes(spec: DecoderSpec, form: Form) -> int:
+    """Of all matrices in one format, as an engine reads them for a token."""
+    sizes = weight_bytes(spec, _all(spec, form))
+    return sum(sizes[name] for name in _matrices(spec))
+
+
+def _matrices(spec: DecoderSpec) -> list[str]:
+    """Those that every token reads whole."""
+    return [n for n, shape in tensor_shapes(spec).items() if len(shape) == 2 and (n != "embed" or spec.tied)]
+
+
+def _all(spec: DecoderSpec, form: Form) -> Formats:
+    return {name: form if len(shape) == 2 else FLOAT for name, shape in tensor_shapes(spec).items()}
+
+
+def _seconds(spec: DecoderSpec, form: Form, threads: int, tokens: int) -> float:
+    """Of a pass of ``tokens`` tokens through a decoder whose matrices have one format."""
+    ids = np.zeros(tokens, np.int64)
+    engine = NativeEngine.from_tensors(spec, *filled_tensors(spec, _all(spec, form)), threads)
+    try:
+        session = engine.new_session()
+
+        def run() -> None:
+            session.truncate(0)
+            session.forward(ids)
+
+        return _median(run)
+    finally:
+        engine.close()
+
+
+def _median(run: Callable[[], object]) -> float:
+    """Seconds of a run; one more goes first."""
+    run()
+    times: list[float] = []
+    while len(times) < REPEAT or sum(times) < SECONDS:
+        start = perf_counter()
+        run()
+        times.append(perf_counter() - start)
+    return statistics.median(times)
