@@ -355,33 +355,34 @@ cdef class Session:
             slm_session_close(self._session)
 
 
-def run(list sessions not None, list starts not None, list ids not None, bint all_rows, float[:, ::1] logits not None):
-    """Append ids[i] (int32) behind the first starts[i] tokens of sessions[i], different sessions of one model, together.
+def run(list sessions not None, list starts not None, list counts not None, const int32_t[::1] ids not None, bint all_rows,
+        float[:, ::1] logits not None):
+    """Append the next counts[i] of ids behind the first starts[i] tokens of sessions[i], different ones of one model.
 
-    Writes logits of all ids (n, vocab) or of the last of each session (1, vocab), one session behind the other. In the main
-    thread, signals are handled meanwhile, and what their handlers raise comes out of here.
+    Writes logits of all ids, or of the last of each session. In the main thread, signals are handled meanwhile, and what
+    their handlers raise comes out of here.
     """
-    cdef int64_t count = len(sessions), i, rows = 0
+    cdef int64_t count = len(sessions), i, n = 0, rows, vocab
     cdef slm_segment *segments
-    _check(count > 0 and len(starts) == count and len(ids) == count, "expected a start and ids for each of the sessions")
+    cdef slm_segment *to
+    _check(count > 0 and len(starts) == count and len(counts) == count, "expected a start and a count for each session")
     segments = <slm_segment *>malloc(count * sizeof(slm_segment))
     if segments == NULL:
         raise MemoryError
     try:
         for i in range(count):
-            rows += _fill_segment(&segments[i], sessions[i], starts[i], ids[i], all_rows)
-        vocab = (<Session>sessions[0]).model.vocab
-        _check(logits.shape[0] == rows and logits.shape[1] == vocab, f"logits must be ({rows}, {vocab})")
+            to = &segments[i]
+            to.session, to.start, to.n, to.all_rows = (<Session?>sessions[i])._session, starts[i], counts[i], all_rows
+            if not 1 <= to.n <= ids.shape[0] - n:
+                raise ArgumentError(f"session {i} gets {to.n} of the {ids.shape[0] - n} ids left")
+            to.ids = &ids[n]
+            n += to.n
+        rows, vocab = n if all_rows else count, (<Session>sessions[0]).model.vocab
+        if n < ids.shape[0] or logits.shape[0] != rows or logits.shape[1] != vocab:
+            raise ArgumentError(f"logits must be ({rows}, {vocab}), and {n} ids")
         _run(segments, count, &logits[0, 0])
     finally:
         free(segments)
-
-
-cdef int64_t _fill_segment(slm_segment *to, Session session, int64_t start, const int32_t[::1] ids, bint all_rows) except -1:
-    """Returns the rows of logits. The caller keeps session and ids."""
-    _check(session is not None and ids is not None and ids.shape[0] > 0, "no token ids")
-    to.session, to.start, to.ids, to.n, to.all_rows = session._session, start, &ids[0], ids.shape[0], all_rows
-    return to.n if all_rows else 1
 
 
 cdef int _run(const slm_segment *segments, int64_t count, float *logits) except -1:

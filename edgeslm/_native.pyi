@@ -91,5 +91,10 @@ class Session:
     def close(self) -> None: ...
 
 def run(
-    sessions: list[Session], starts: list[int], ids: list[npt.NDArray[np.int32]], all_rows: bool, logits: F32Array
+    sessions: list[Session],
+    starts: list[int],
+    counts: list[int],
+    ids: npt.NDArray[np.int32],
+    all_rows: bool,
+    logits: F32Array,
 ) -> None: ...

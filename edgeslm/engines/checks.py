@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeslm.engines.protocol import Rows, TokenIds
+from edgeslm.engines.protocol import Ids, Rows, TokenIds
 from edgeslm.errors import ArgumentError, ContextLengthError
 from edgeslm.spec import DecoderSpec
 
+_ROWS = get_args(Rows)
 
-def check_ids(ids: TokenIds, spec: DecoderSpec, length: int) -> npt.NDArray[np.int32]:
+
+def check_ids(ids: TokenIds, spec: DecoderSpec, length: int) -> Ids:
     """``ids`` as int32, sound and fitting behind ``length`` cached tokens.
 
     Raises:
         ArgumentError: not a flat, non-empty sequence of integers in 0..vocab_size - 1.
         ContextLengthError: more tokens than the context holds.
     """
-    array: npt.NDArray[Any] = _flat(ids)
-    outside = array[(array < 0) | (array >= spec.vocab_size)]
-    if outside.size:
-        raise ArgumentError(f"token id {outside[0]} is outside the vocabulary, 0..{spec.vocab_size - 1}")
+    array = _flat(ids)
+    _check_vocabulary(array, spec)
+    _check_room(array, spec, length)
+    return array.astype(np.int32)
+
+
+def check_all_ids(ids: Sequence[TokenIds], spec: DecoderSpec, lengths: Sequence[int]) -> list[Ids]:
+    """:func:`check_ids` of several sequences, what is costly for all at once."""
+    arrays = [_flat(tokens) for tokens in ids]
+    together = np.concatenate(arrays)
+    _check_vocabulary(together, spec)
+    for array, length in zip(arrays, lengths, strict=True):
+        _check_room(array, spec, length)
+    together, ends = together.astype(np.int32), accumulate(map(len, arrays))
+    return [together[end - len(array) : end] for array, end in zip(arrays, ends, strict=True)]
+
+
+def _check_vocabulary(array: npt.NDArray[Any], spec: DecoderSpec) -> None:
+    low, high = _extremes(array)
+    if low < 0 or high >= spec.vocab_size:
+        outside = low if low < 0 else high
+        raise ArgumentError(f"token id {outside:.0f} is outside the vocabulary, 0..{spec.vocab_size - 1}")
+
+
+def _check_room(array: npt.NDArray[Any], spec: DecoderSpec, length: int) -> None:
     if length + array.size > spec.context_length:
         raise ContextLengthError(
             f"{length} + {array.size} tokens do not fit the context of {spec.context_length}: "
             "shorten the prompt or convert with a larger --context"
         )
-    return array.astype(np.int32)
+
+
+def _extremes(array: npt.NDArray[Any]) -> tuple[Any, Any]:
+    if array.size > 100:
+        return array.min(), array.max()
+    few = array.tolist()  # a decoding step's: Python is several times as fast on them
+    return min(few), max(few)
 
 
 def _flat(ids: TokenIds) -> npt.NDArray[Any]:
@@ -45,8 +76,8 @@ def _flat(ids: TokenIds) -> npt.NDArray[Any]:
 
 def check_rows(rows: Rows) -> None:
     """ArgumentError unless ``rows`` is one of the choices."""
-    if rows not in get_args(Rows):
-        raise ArgumentError(f"rows: expected one of {get_args(Rows)}, found {rows!r}")
+    if rows not in _ROWS:
+        raise ArgumentError(f"rows: expected one of {_ROWS}, found {rows!r}")
 
 
 def check_truncate(length: int, current: int) -> None:

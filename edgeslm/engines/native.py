@@ -84,7 +84,8 @@ class NativeEngine:
         return Session(self, lambda: NativeCache(_native.Session(self._model)))
 
     def forward_together(self, caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:
-        return _run(caches, ids, starts, "last")
+        sessions = [cache.session for cache in cast(Sequence[NativeCache], caches)]
+        return _run(sessions, list(starts), [len(tokens) for tokens in ids], np.concatenate(ids), "last")
 
     def memory(self, tokens: int) -> tuple[int, int]:
         """Bytes of working memory, and of the cache of a session of ``tokens`` tokens; weights are the file's own."""
@@ -102,7 +103,7 @@ class NativeCache:
         self.session = session
 
     def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
-        return _run([self], [ids], [start], rows)
+        return _run([self.session], [start], [len(ids)], ids, rows)
 
     def rewindable_to(self, length: int) -> int:
         return self.session.rewindable_to
@@ -144,14 +145,13 @@ class NativeCache:
         self.session.close()
 
 
-def _run(caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int], rows: Rows) -> Logits:
-    sessions = [cache.session for cache in cast(Sequence[NativeCache], caches)]
-    shape = (sum(map(len, ids)) if rows == "all" else len(ids), sessions[0].model.vocab)
+def _run(sessions: list[_native.Session], starts: list[int], counts: list[int], ids: Ids, rows: Rows) -> Logits:
+    shape = (len(ids) if rows == "all" else len(sessions), sessions[0].model.vocab)
     try:
         logits = np.empty(shape, np.float32)
     except MemoryError:
         raise EngineError(f"not enough memory for {shape} logits: ask for fewer rows at once") from None
-    _native.run(sessions, list(starts), list(ids), rows == "all", logits)
+    _native.run(sessions, starts, counts, ids, rows == "all", logits)
     return logits
 
 

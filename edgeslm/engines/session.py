@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from edgeslm.engines.checks import check_ids, check_rows, check_truncate
+from edgeslm.engines.checks import check_all_ids, check_ids, check_rows, check_truncate
 from edgeslm.engines.protocol import Cache, Engine, Logits, Rows, TokenIds
 from edgeslm.engines.session_file import SavedSession, read_session, write_session
 from edgeslm.errors import ArgumentError, CancelledError, EngineError, RewindError, SessionFileError
@@ -64,7 +64,7 @@ class Session:
         with self._turn:
             cache = self._sound()
             checked = check_ids(ids, self._engine.spec, len(self._ids))
-            if self._take_cancel(cache):
+            if self._cancelled and self._take_cancel(cache):
                 raise CancelledError
             try:
                 logits = cache.forward(checked, len(self._ids), rows)
@@ -234,7 +234,7 @@ def _in_turn(sessions: Iterator[Session], run: Callable[[], Logits]) -> Logits:
 
 def _forward_together(sessions: Sequence[Session], ids: Sequence[TokenIds]) -> Logits:
     engine, caches, lengths = sessions[0]._engine, [s._sound() for s in sessions], [len(s._ids) for s in sessions]
-    checked = [check_ids(tokens, engine.spec, length) for tokens, length in zip(ids, lengths, strict=True)]
+    checked = check_all_ids(ids, engine.spec, lengths)
     if _take_cancels(sessions, caches):
         raise CancelledError
     try:
@@ -252,7 +252,7 @@ def _forward_together(sessions: Sequence[Session], ids: Sequence[TokenIds]) -> L
 
 
 def _take_cancels(sessions: Sequence[Session], caches: Sequence[Cache]) -> bool:
-    taken = [session._take_cancel(cache) for session, cache in zip(sessions, caches, strict=True)]  # all of them
+    taken = [s._take_cancel(cache) for s, cache in zip(sessions, caches, strict=True) if s._cancelled]  # all of them
     return any(taken)
 
 

@@ -58,7 +58,7 @@ class Parts:
 def test_the_undamaged_parts_run() -> None:
     session = _native.Session(Parts().open())
     logits = np.empty((1, SPEC.vocab_size), np.float32)
-    _native.run([session], [0], [np.array([1, 2], np.int32)], False, logits)
+    _native.run([session], [0], [2], np.array([1, 2], np.int32), False, logits)
     assert np.isfinite(logits).all()
 
 
@@ -167,14 +167,21 @@ def test_wrong_calls_of_the_binding() -> None:
     model = Parts().open()
     session = _native.Session(model)
     one, logits = np.array([1], np.int32), np.empty((1, SPEC.vocab_size), np.float32)
-    for ids, rows, out in (
-        (one, False, np.empty((2, SPEC.vocab_size), np.float32)),
-        (one, True, np.empty((1, SPEC.vocab_size + 1), np.float32)),
-        (one[:0], False, logits),
-        (np.array([SPEC.vocab_size], np.int32), False, logits),
+    for sessions, starts, counts, ids, rows, out in (
+        ([session], [0], [1], one, False, np.empty((2, SPEC.vocab_size), np.float32)),
+        ([session], [0], [1], one, True, np.empty((1, SPEC.vocab_size + 1), np.float32)),
+        ([session], [0], [0], one[:0], False, logits),
+        ([session], [0], [2], one, True, np.empty((2, SPEC.vocab_size), np.float32)),
+        ([session], [0], [1], np.array([1, 2], np.int32), False, logits),
+        ([session], [0], [1], np.array([SPEC.vocab_size], np.int32), False, logits),
+        ([], [], [], one, False, logits),
+        ([session], [0, 0], [1], one, False, logits),
+        ([session], [0], [1, 1], one, False, logits),
     ):
         with pytest.raises(ArgumentError):
-            _native.run([session], [0], [ids], rows, out)
+            _native.run(sessions, starts, counts, ids, rows, out)
+    with pytest.raises(TypeError):
+        _native.run([None], [0], [1], one, False, logits)  # type: ignore[list-item]
     with pytest.raises(EdgeslmError):
         model.__init__(Program(), 1, 1, [], [], [], 1)  # type: ignore[misc]
     with pytest.raises(ArgumentError):

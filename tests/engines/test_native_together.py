@@ -87,7 +87,7 @@ def test_all_rows_of_several_sessions() -> None:
     caches: list[Any] = [native.new_session()._cache for _ in range(3)]
     ids = [random_ids(MIXED, n, n) for n in (3, 280, 1)]
     logits = np.empty((284, 97), np.float32)
-    _native.run([c.session for c in caches], [0, 0, 0], ids, True, logits)
+    _native.run([c.session for c in caches], [0, 0, 0], [3, 280, 1], np.concatenate(ids), True, logits)
     alone = [native.new_session().forward(x, "all") for x in ids]
     assert np.array_equal(logits, np.concatenate(alone))
 
@@ -120,7 +120,7 @@ def test_sessions_must_be_different_and_of_one_engine() -> None:
     other: Any = two_sessions()[1]._cache
     for second in (one, other):  # C does not trust its caller
         with pytest.raises(ArgumentError, match="different ones of one model"):
-            _native.run([one.session, second.session], [3, 3], [np.ones(1, np.int32)] * 2, False, logits)
+            _native.run([one.session, second.session], [3, 3], [1, 1], np.ones(2, np.int32), False, logits)
     assert np.array_equal(a.forward([7]), native.new_session().forward([1, 2, 3, 7]))
 
 
