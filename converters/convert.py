@@ -48,7 +48,13 @@ TARGETS = {
 }
 
 DEFAULT_CONTEXT = 4096  # tokens; larger contexts are asked for, because caches and rope tables grow with them
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+CARRIED_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "translation.json",
+)
 SAMPLE_BYTES, SAMPLE_STRIDE = 64 << 10, 4 << 20
 # Some engines copy all weights when they open a model: above this size of the bundle only the preferred engine of each
 # target checks it during conversion, so that time and memory stay bounded. `edgeslm verify` asks every engine.
@@ -174,8 +180,8 @@ def _check_same_model(folder: Path, old: Manifest | None, fingerprint: str, spec
 
 
 def _stage_source_files(checkpoint: Checkpoint, staging: Staging) -> None:
-    """Tokenizer and licence texts byte for byte, and the generation config."""
-    names = [n for n in TOKENIZER_FILES if (checkpoint.folder / n).is_file()]
+    """Tokenizer, translation card and licence texts byte for byte, and the generation config."""
+    names = [n for n in CARRIED_FILES if (checkpoint.folder / n).is_file()]
     names += [p.name for p in checkpoint.licence_files]
     for name in names:
         staging.write(name, (checkpoint.folder / name).read_bytes())

@@ -53,6 +53,7 @@ class Tokenizer:
             )
         added = self._backend.get_added_tokens_decoder()
         self._special = frozenset(i for i, token in added.items() if token.special)
+        self.special_tokens = tuple(token.content for token in added.values() if token.special)
         self._decoders = _decoder_types(self._backend)
         self._token_bytes = TokenBytes(self._backend.id_to_token, self._special)
 

@@ -105,3 +105,12 @@ def test_the_bundle_carries_licence_and_card(bundle: Path) -> None:
     card = (bundle / "README.md").read_text()
     assert (bundle / "LICENSE").read_text() == (MODEL / "LICENSE").read_text()
     assert "apache-2.0" in card and "int8" in card and "passed" in card
+
+
+def test_the_embedded_bundle_is_what_the_checkpoint_converts_to(bundle: Path) -> None:
+    """It spares a device the converter; `edgeslm convert` in edgeslm/models makes it again."""
+    shipped, made = Bundle.open(MODEL.with_name("en-de-6m-int8"), check="full"), Bundle.open(bundle)
+    assert shipped.spec == made.spec and shipped.fingerprint("onnx") == made.fingerprint("onnx")
+    same = {name for name in made.manifest.files if made.manifest.files[name] == shipped.manifest.files[name]}
+    assert same == made.manifest.files.keys()
+    assert all(found["passed"] for found in shipped.target("onnx").verification["engines"].values())

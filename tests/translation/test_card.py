@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeslm.bundle import Bundle
+from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.translation.card import Card, parse_card, read_card
+
+
+def card(*pairs: str, **others: Any) -> Card:
+    """A card of pairs such as "en-de"."""
+    found = [dict(zip(("source", "target"), p.split("-"), strict=True), prompt=f"<{p}> {{text}}") for p in pairs]
+    return parse_card(json.dumps({"pairs": found, **others}).encode())
+
+
+def test_a_direct_pair_is_taken_and_others_pivot() -> None:
+    found = card("de-en", "fr-en", "en-es", "fr-es", "es-it")
+    assert list(map(str, found.route("fr", "es"))) == ["fr→es"]
+    assert list(map(str, found.route("de", "es"))) == ["de→en", "en→es"]
+    assert list(map(str, found.route("de", "it"))) == ["de→en", "en→es", "es→it"]
+    assert found.languages == ["de", "en", "fr", "es", "it"]
+    assert found.route("fr", "es")[0].ask("a {text} b") == "<fr-es> a {text} b"
+
+
+def test_what_is_not_there_is_refused_with_what_is() -> None:
+    found = card("en-de", "en-fr")
+    for source, target in (("de", "en"), ("de", "fr"), ("en", "en"), ("xx", "de"), ("en", "xx")):
+        with pytest.raises(ArgumentError, match="en→de, en→fr"):
+            found.route(source, target)
+    with pytest.raises(ArgumentError, match="target: none given"):
+        found.target("en", None)
+    with pytest.raises(ArgumentError, match="does not translate from it"):
+        found.target("de", None)
+    assert card("en-de").target("en", None) == "de"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"pairs": {}}',
+        b'{"pairs": [1]}',
+        b'{"pairs": [{"source": "en", "target": "de"}]}',
+        b'{"pairs": [{"source": "en", "target": "en", "prompt": "{text}"}]}',
+        b'{"pairs": [{"source": "en", "target": "de", "prompt": "no slot"}]}',
+        b'{"pairs": [{"source": "en", "target": "de", "prompt": "{text}{text}"}]}',
+    ],
+)
+def test_damaged_cards(content: bytes) -> None:
+    with pytest.raises(BundleError, match="translation"):
+        parse_card(content)
+
+
+@pytest.mark.parametrize(
+    "others", [{"letters": ["za"]}, {"letters": ["abc"]}, {"max_words": 0}, {"stand_ins": [""]}, {"stand_ins": ["a.*"]}]
+)
+def test_damaged_details(others: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=next(iter(others))):
+        card("en-de", **others)
+
+
+def test_a_bundle_without_a_card_is_no_translator(tiny_bundle: Path) -> None:
+    with pytest.raises(BundleError, match="no translator"):
+        read_card(Bundle.open(tiny_bundle))
