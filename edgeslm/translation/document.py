@@ -1,0 +1,39 @@
+"""A document as sentences to translate, and the text between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgeslm.translation.formats import Format, blocks
+from edgeslm.translation.protect import Protector
+from edgeslm.translation.split import sentences, unwrap, wrap
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence on one line, and the line breaks that it had."""
+
+    text: str
+    breaks: tuple[str, ...] = ()
+    places: tuple[float, ...] = ()
+
+    def laid_out(self, translation: str) -> str:
+        """The translation on as many lines."""
+        return wrap(translation, self.breaks, self.places)
+
+
+def cut(document: str, form: Format, protector: Protector, language: str) -> Iterator[str | Sentence]:
+    """Sentences, and text to keep as it is; the pieces of the original, joined, are the document."""
+    for block in blocks(document, form):
+        if block.literal:
+            if block.text:
+                yield block.text
+            continue
+        for sentence in sentences(block.text, protector.spans(block.text), language):
+            text = sentence.rstrip()
+            if text:
+                flat, breaks, places = unwrap(text, protector.spans(text))
+                yield Sentence(flat, tuple(breaks), tuple(places))
+            if len(text) < len(sentence):
+                yield sentence[len(text) :]

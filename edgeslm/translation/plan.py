@@ -1,0 +1,203 @@
+"""How one sentence is translated without touching what must be kept.
+
+A sentence is cut at its marks. What lies between two marks is asked for whole, numbers in it and a stand-in for every
+placeholder; the answer counts only if each of them occurs in it exactly once. Otherwise the text is cut around them as
+well, and the pieces are translated one by one. So what is kept comes out exactly as often as it went in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edgeslm.translation.card import Card
+from edgeslm.translation.protect import Kind, Protector, Span
+from edgeslm.translation.split import clauses
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model made of a text; ``sound`` unless it ran away (repeated itself, or did not come to an end)."""
+
+    text: str
+    sound: bool = True
+
+
+Ask = Callable[[Sequence[str]], Sequence[Answer]]
+
+_LETTER = re.compile(r"[^\W\d_]")
+_BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
+_BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—"
+_ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
+
+
+def translate_sentences(sentences: Sequence[str], protector: Protector, card: Card, ask: Ask) -> list[str]:
+    """The sentences translated, in order, with all that is asked of the model asked together, twice at most."""
+    rules = _Rules(protector, card.stand_ins, card.max_words)
+    drafts = [_draft(sentence, rules) for sentence in sentences]
+    phrases = [part for draft in drafts for part in draft if isinstance(part, _Phrase)]
+    whole = [phrase for phrase in phrases if phrase.attempt]
+    for phrase, answer in zip(whole, ask([shape(phrase.attempt) for phrase in whole]) if whole else (), strict=True):
+        phrase.take(answer)
+    failed = [phrase for phrase in phrases if phrase.result is None]
+    pieces = [piece for phrase in failed for piece in phrase.pieces() if isinstance(piece, _Piece)]
+    for piece, answer in zip(pieces, ask([shape(piece.text) for piece in pieces]) if pieces else (), strict=True):
+        piece.take(answer, rules)
+    return ["".join(part if isinstance(part, str) else part.finished() for part in draft) for draft in drafts]
+
+
+def shape(text: str) -> str:
+    """A text as the model knows them: a sentence with an end, not in capitals."""
+    text = text.capitalize() if _shouts(text) else text
+    return text if _ENDING.search(text) else text + "."
+
+
+def like(source: str, answer: str) -> str:
+    """An answer in the form of what was asked: capitals, and an end only where there was one."""
+    if not _ENDING.search(source):
+        answer = answer.rstrip(".!?") or answer
+    if _shouts(source):
+        return answer.upper()
+    return answer[:1].upper() + answer[1:] if source[:1].isupper() else answer
+
+
+def _shouts(text: str) -> bool:
+    return len(text) > 3 and text.isupper()
+
+
+@dataclass(frozen=True)
+class _Rules:
+    protector: Protector
+    stand_ins: Sequence[str]
+    max_words: int
+
+
+@dataclass
+class _Piece:
+    """A text without anything to keep."""
+
+    text: str
+    result: str | None = None
+
+    def take(self, answer: Answer, rules: _Rules) -> None:
+        """An answer that invents something to keep, or nothing at all, is none."""
+        found = like(self.text, answer.text)
+        self.result = found if found and not rules.protector.answers.spans(found) else self.text
+
+
+@dataclass
+class _Phrase:
+    """What lies between two marks: text, and words and numbers to keep."""
+
+    text: str
+    spans: list[Span]
+    rules: _Rules
+    alone: bool  # nothing in its sentence is kept
+    attempt: str = ""  # what to ask for the whole; "" where it is better not asked
+    names: dict[str, str] = field(default_factory=dict)  # stand-in → what it stands for
+    result: str | None = None
+    cut: list[str | _Piece] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if len(self.text.split()) > self.rules.max_words:
+            return
+        free = [name for name in self.rules.stand_ins if name not in self.text]
+        words = [span for span in self.spans if span.kind is Kind.WORD]
+        if len(words) > len(free):
+            return
+        pieces, end = [], 0
+        for span, name in zip(words, free, strict=False):
+            self.names[name] = self.text[span.start : span.end]
+            pieces += [self.text[end : span.start], name]
+            end = span.end
+        self.attempt = "".join([*pieces, self.text[end:]])
+
+    def take(self, answer: Answer) -> None:
+        """Accept an answer in which everything that was to be kept occurs once; else there is no result yet."""
+        found = like(self.text, answer.text)
+        if not found or (not answer.sound and self.spans):
+            return
+        for name, kept in self.names.items():
+            if len(re.findall(rf"(?<!\w){name}(?!\w)", found)) != 1:
+                return
+            found = re.sub(rf"(?<!\w){name}(?!\w)", kept.replace("\\", r"\\"), found)
+        if self._keeps(found):
+            self.result = found
+
+    def _keeps(self, found: str) -> bool:
+        protector = self.rules.protector.answers
+        if self.alone:
+            return all(span.kind is Kind.NUMBER for span in protector.spans(found))  # "three" may have become 3
+        return protector.kept(found) == protector.kept(self.text)
+
+    def pieces(self) -> list[str | _Piece]:
+        """Cut around all that is kept, and at clauses."""
+        end = 0
+        for span in [*self.spans, Span(len(self.text), len(self.text), Kind.MARK)]:
+            for clause in clauses(self.text[end : span.start], self.rules.max_words):
+                before, text, behind = _edges(clause)
+                self.cut += [before, _Piece(text) if text else "", behind]
+            self.cut.append(self.text[span.start : span.end])
+            end = span.end
+        return self.cut
+
+    def finished(self) -> str:
+        """The translation."""
+        if self.result is not None:
+            return self.result
+        return "".join(part if isinstance(part, str) else part.result or part.text for part in self.cut)
+
+
+def _draft(sentence: str, rules: _Rules) -> list[str | _Phrase]:
+    """Literal text and phrases in turn."""
+    parts: list[str | _Phrase] = []
+    start, inside = 0, []
+    for span in [*_joined(sentence, rules.protector.spans(sentence)), Span(len(sentence), len(sentence), Kind.MARK)]:
+        if span.kind is not Kind.MARK:
+            inside.append(span)
+            continue
+        parts += _phrase(sentence, start, span.start, inside, rules)
+        parts.append(sentence[span.start : span.end])
+        start, inside = span.end, []
+    return parts
+
+
+def _joined(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Spans without a letter between them are one, and a mark where one of them is."""
+    joined: list[Span] = []
+    for span in spans:
+        if joined and not _LETTER.search(text, joined[-1].end, span.start):
+            last = joined.pop()
+            kinds = {last.kind, span.kind}
+            kind = span.kind if len(kinds) == 1 else Kind.MARK if Kind.MARK in kinds else Kind.WORD
+            span = Span(last.start, span.end, kind)
+        joined.append(span)
+    return joined
+
+
+def _phrase(sentence: str, start: int, end: int, spans: Sequence[Span], rules: _Rules) -> list[str | _Phrase]:
+    """What lies between two marks; without a letter outside of its spans it is literal."""
+    text = sentence[start:end]
+    edges, at = [], start
+    for span in [*spans, Span(end, end, Kind.MARK)]:
+        edges.append(sentence[at : span.start])
+        at = span.end
+    if not any(map(_LETTER.search, edges)):
+        return [text]
+    before, core, behind = _edges(text)
+    shift = start + len(before)
+    inside = [Span(s.start - shift, s.end - shift, s.kind) for s in spans]
+    if any(s.start < 0 or s.end > len(core) for s in inside):  # an edge belongs to what is kept
+        before, core, behind = "", text, ""
+        inside = [Span(s.start - start, s.end - start, s.kind) for s in spans]
+    return [before, _Phrase(core, inside, rules, alone=text == sentence and not spans), behind]
+
+
+def _edges(text: str) -> tuple[str, str, str]:
+    """Spaces and punctuation before and behind, and what is between; with hardly a letter, all of it is before."""
+    if len(_LETTER.findall(text)) < 2:
+        return text, "", ""
+    start = _BEFORE.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
+    core = text[start:].rstrip(_BEHIND)
+    return text[:start], core, text[start + len(core) :]

@@ -1,0 +1,165 @@
+"""What a translation must not touch: placeholders, markup, addresses, code, numbers, characters foreign to the model.
+
+A text is cut into words for the model and *spans* that come out exactly. Three kinds of spans:
+
+* WORD stands for something and behaves like a word or a name: ``{name}``, ``%s``, an URL, ``code()``;
+* NUMBER has a digit: ``3.50``, ``14:30``, ``v1.2``; the model may see it;
+* MARK has no place in a sentence: a tag, a Markdown or subtitle mark, an emoji, any other symbol.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """What a span is to a sentence."""
+
+    WORD = "word"
+    NUMBER = "number"
+    MARK = "mark"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``text[start:end]`` is to be kept."""
+
+    start: int
+    end: int
+    kind: Kind
+
+
+# Every quantifier is bounded, and what begins with a run of letters begins only where the run does: the time that a
+# text takes is proportional to its length.
+_NAME = r"[^\W\d]\w{0,63}"
+_UNITS = (
+    r"(?:[kcmµnMG]?m[²³23]?|[kmµ]?g|[mc]?l|L|lbs?|oz|ft|in|mi|mph|km/h|°[CF]|[kMGT]i?B|[kMG]?bit|[kMG]?Hz|[kM]?Wh?|[mk]?V|mA|dB"
+    r"|dpi|px|rem|em|ms|min|h|[AaPp]\.?[Mm]\.?|EUR|USD|GBP|CHF|CAD|AUD|JPY|[$€£¥%‰])(?!\w)"
+)
+_FIRST = (  # before their parts are seen as marks
+    r"<(?:code|kbd|samp|tt|var)(?:\s[^<>]{0,500}+)?>[^<>]{1,500}+</(?:code|kbd|samp|tt|var)>",
+    r"(?<!\w)\\\\[A-Za-z][^\s<>:\"|?*]{1,500}+",  # \\server\…
+)
+_MARKS = (
+    r"<!--[^<>\n]{0,500}+-->",
+    r"</?[A-Za-z!?%](?:[^<>\"']{1,200}+|\"[^\"]{0,500}+\"|'[^']{0,500}+'){0,60}+>",  # tags
+    r"&(?:[A-Za-z][A-Za-z0-9]{1,31}|#\d{1,7}|#[xX][0-9A-Fa-f]{1,6});",  # entities
+    r"\{\\[^{}\n]{0,200}+\}",  # subtitle positions: {\an8}
+    r"\{\s{0,9}\w{1,64}\s{0,9},\s{0,9}(?:plural|select|selectordinal)\s{0,9},\s{0,99}"  # ICU messages: the beginning,
+    r"(?:offset:\d{1,9}\s{1,99})?(?:=\d{1,9}|\w{1,64})\s{0,9}\{",
+    r"\}\s{0,99}(?:=\d{1,9}|[A-Za-z]\w{0,63})\s{0,9}\{",  # from one form to the next,
+    r"\}\s{0,99}\}",  # and the end
+    r"\]\([^()\s]{0,2000}+(?:\([^()\s]{0,200}+\)[^()\s]{0,2000}+)?"  # Markdown links: [text](address "title"),
+    r"(?:\s{1,9}(?:\"[^\"\n]{0,500}+\"|'[^'\n]{0,500}+'))?\s{0,9}\)",
+    r"\]\[[^\[\]\n]{0,200}+\]",  # [text][name],
+    r"!\[",
+    r"\[\^[^\[\]\s]{1,64}+\]:?",  # footnotes
+    r"\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[^\w\s]|[nrtbfv0](?![a-z]{2}))",  # escapes
+)
+_WORDS = (
+    r"\{\{\{?[^{}\n]{0,200}+\}\}\}?|\{%[^{}\n]{0,200}+\}|\{#[^{}\n]{0,200}+\}|[$#@%]\{[^{}\n]{0,200}+\}",  # templates
+    r"\{[^{}\n]{0,200}+\}",
+    r"%\([^()\n]{1,64}+\)[-+0#]{0,4}\d{0,3}(?:\.\d{1,3})?[a-zA-Z]",
+    r"%(?:\d{1,2}\$)?[-+0#]{0,4}(?:\d{1,3}|\*)?(?:\.(?:\d{1,3}|\*))?(?:hh|h|ll|l|z|j|t|q|L)?[sdiufFgGxXoeEcpaA@%](?!\w)",
+    r"%\w{1,64}%",
+    r"```[^`\n]{1,500}+```|``[^\n]{1,500}?``|`[^`\n]{1,500}+`",
+    r"(?i:(?<![a-z])(?:https?|ftps?|sftp|file|ssh|git|wss?|s3)://[^\s<>\"`]{1,2000}+)",
+    r"(?i:(?<!\w)(?:(?:mailto|tel|data|urn|magnet|sms):|www\.)[^\s<>\"`]{1,2000}+)",
+    r"(?<![\w.+-])[\w.+-]{1,64}+@[\w-]{1,63}+(?:\.[\w-]{1,63}+){1,8}",  # mail addresses
+    r"(?<!\w)[A-Za-z]:[\\/][^\s<>:\"|?*]{0,500}+",  # C:\…
+    r"(?<![\w/.<])(?:~|\.{1,2})?/(?:[\w.@+-]{1,200}+/?){1,50}+",  # /…, ./…, ~/…
+    rf"(?<![\w&])[@#]{_NAME}(?:[.-]\w{{1,63}}){{0,8}}",  # mentions, tags
+    r":[A-Za-z+-][\w+-]{0,63}:",  # :shortcode:
+    r"(?<![\w:]):[A-Za-z]\w{0,63}",  # :name
+    rf"(?<!\w)\$(?:{_NAME}|\$)",
+    r"(?<!\S)--?[A-Za-z][\w-]{0,63}(?:=\S{0,200})?",  # --option
+    rf"(?<![\w.-]){_NAME}(?:(?:::|->|\.){_NAME}){{0,4}}\(\)",  # calls
+    rf"(?<![\w.-]){_NAME}(?:::|->|\.){_NAME}\([^()\n]{{0,100}}\)",
+    r"(?<![\w.@-])\w[\w-]{0,63}+(?:[./][\w-]{1,63}+){0,8}(?<=[./])[A-Za-z][A-Za-z0-9]{1,9}(?![\w-])",
+    r"(?<![\w.@-])\w[\w-]{0,63}+(?:[./][\w-]{1,63}+){0,7}\.[A-Za-z][\w-]{1,63}+",  # example.org, a/b.txt
+    r"(?<!\w)[^\W_]{1,64}+(?:_+[^\W_]{1,64}+){1,16}",  # snake_case
+    r"(?<!\w)[a-z]{1,32}[A-Z]\w{0,63}",  # camelCase
+    r"(?<!\w)[A-Z][a-z]{1,32}(?:[A-Z][a-z]{1,32}){1,8}(?!\w)",  # CamelCase
+    r"(?<!\w)[A-Z]{2,32}(?:-[A-Z]{2,32}){1,8}(?!\w)",  # AB-CD
+)
+_TOUCHING = r"\w$€£¥#№+−±~@/§&=<>^*-"  # what may stand right before a digit of a number or code
+_NUMBERS = (
+    rf"(?<![{_TOUCHING}])[{_TOUCHING}]{{0,64}}?\d(?:[\w$€£¥%‰#°²³/=*+&−-]|[.,:'’×–](?=\d)|\s(?=\d{{3}}(?!\d))){{0,120}}(?:\s?{_UNITS})?",
+    rf"\d{{1,120}}(?:[.,:'’×–]\d{{1,20}}){{0,8}}(?:\s?{_UNITS})?",  # in what is too long for the above
+    r"\+?\(\d{1,6}\)(?:[\s-]?\d{1,8}){0,8}",  # (030) 123
+)
+_ENDS = ".,;:!?…–—'’\"”"  # punctuation behind a word or number is not part of it
+
+
+# Spaces and the marks of plain sentences, as part of a character class.
+_PLAIN = r"\s.,;:!?'\"()\-–—…“”„‘’‚«»"
+
+
+class Protector:
+    """Finds the spans of texts for one model.
+
+    Attributes:
+        answers: for what the model answers, where no letter is foreign.
+    """
+
+    def __init__(self, letters: Sequence[tuple[str, str]] = (), special: Sequence[str] = ()) -> None:
+        """
+        Args:
+            letters: ranges of letters that the model knows; with none, it knows all.
+            special: tokens that mean something to the model, such as "</s>", and must not come from a text.
+        """
+        self.answers = Protector((), special) if letters else self
+        known = "".join(f"{re.escape(a)}-{re.escape(b)}" for a, b in letters)
+        foreign = rf"(?:[^\W\d_](?<![{known}]))+" if known else r"(?!)"
+        # Everything but letters, spaces and the marks of plain sentences.
+        symbols = rf"[^\w{_PLAIN}]+|_+|[\x00-\x08\x0e-\x1f\x7f-\x9f]+"
+        tokens = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)) or r"(?!)"
+        groups = (
+            (Kind.WORD, _FIRST),
+            (Kind.MARK, [tokens, *_MARKS]),
+            (Kind.WORD, _WORDS),
+            (Kind.NUMBER, _NUMBERS),
+            (Kind.MARK, [foreign, symbols]),
+        )
+        self._kinds = [kind for kind, _ in groups]
+        self._pattern = re.compile("|".join(f"({'|'.join(patterns)})" for _, patterns in groups))
+        plain_letters = known or r"\w"
+        # Nearly every sentence has no span, which this finds out at a fraction of the cost.
+        self._suspect = re.compile(
+            rf"[^{plain_letters}{_PLAIN}]|[\d_]|[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\S)-|\(\)|www|{tokens}"
+        )
+
+    def spans(self, text: str) -> list[Span]:
+        """What is to be kept, in order; spans may touch, and do not overlap."""
+        return list(self._find(text)) if self._suspect.search(text) else []
+
+    def kept(self, text: str) -> Counter[str]:
+        """How often each kept piece occurs in a text."""
+        return Counter(text[span.start : span.end] for span in self.spans(text))
+
+    def _find(self, text: str) -> Iterator[Span]:
+        for found in self._pattern.finditer(text):
+            group = found.lastindex
+            assert group is not None
+            kind, (start, end) = self._kinds[group - 1], found.span()
+            if kind is not Kind.MARK:
+                end -= len(found[0]) - len(_trimmed(found[0]))
+            if end > start:
+                yield Span(start, end, kind)
+
+
+def _trimmed(text: str) -> str:
+    """Without the punctuation of the sentence at its end, and closing brackets that were opened outside."""
+    while text and (
+        (text[-1] in _ENDS and not _is_shortcode(text)) or (text[-1] == ")" and text.count("(") < text.count(")"))
+    ):
+        text = text[:-1]
+    return text
+
+
+def _is_shortcode(text: str) -> bool:
+    return text[0] == text[-1] == ":"

@@ -1,0 +1,254 @@
+"""From prompts to answers: greedy or beam search over many prompts at once, refilled as answers end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeslm.engines.protocol import Engine, Logits
+from edgeslm.engines.session import Session, forward_together
+from edgeslm.errors import RewindError
+
+MAX_PERIOD, COPIES = 8, 4  # tokens of a loop, and how often it must come for the answer to have run away
+
+
+@dataclass(frozen=True)
+class Query:
+    """One answer to find."""
+
+    prompt: list[int]
+    limit: int  # tokens
+    beams: int = 1
+    fresh: bool = False  # no three tokens twice: what is asked of a search whose answer ran away
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer, its log probability per token (nan from a greedy search), and whether it came to a proper end."""
+
+    tokens: list[int]
+    score: float
+    sound: bool
+
+
+class Greedy:
+    """The likeliest token, step by step."""
+
+    def __init__(self, query: Query, session: Session, ends: frozenset[int]) -> None:
+        self._query, self._ends, self._tokens = query, ends, list[int]()
+        self.sessions, self.feed = [session], [query.prompt[session.length :]]
+        self.found: list[Candidate] = []
+
+    def take(self, logits: Logits) -> None:
+        """Go on from the logits (1, vocab) behind what was fed; ``found`` has the answer once it has come to an end."""
+        row, tokens = logits[0], self._tokens
+        if self._query.fresh:
+            _ban_repeats(row, tokens)
+        token = int(row.argmax())
+        if token in self._ends:
+            self._end(True)
+            return
+        tokens.append(token)
+        if len(tokens) == self._query.limit or runs_in_circles(tokens):
+            self._end(False)
+        else:
+            self.feed = [[token]]
+
+    def _end(self, sound: bool) -> None:
+        self.found = [Candidate(self._tokens, float("nan"), sound)]
+
+
+@dataclass
+class _Beam:
+    session: Session
+    tokens: list[int] = field(default_factory=list)
+    score: float = 0.0
+
+
+class Beams:
+    """Beam search: the answers of the highest log probability per token that are found in ``beams`` lines at a time."""
+
+    def __init__(self, query: Query, session: Session, ends: frozenset[int]) -> None:
+        self._query, self._ends, self._lines = query, ends, [_Beam(session)]
+        self._looked_at = query.beams * (1 + len(ends))  # so that as many are left where every line ends
+        self._ended: list[Candidate] = []
+        self.feed = [query.prompt[session.length :]]
+        self.found: list[Candidate] = []
+
+    @property
+    def sessions(self) -> list[Session]:
+        """Of the lines; the first is the one that the search was given, or its descendant."""
+        return [line.session for line in self._lines]
+
+    def take(self, logits: Logits) -> None:
+        """Go on from the logits (lines, vocab) behind what was fed."""
+        width, lines = self._query.beams, self._lines
+        if self._query.fresh:
+            for row, line in zip(logits, lines, strict=True):
+                _ban_repeats(row, line.tokens)
+        scores = _log_softmax(logits) + np.array([[line.score] for line in lines])
+        best = np.argpartition(scores, -self._looked_at, axis=None)[-self._looked_at :]
+        chosen: list[tuple[int, int, float]] = []  # line, token, score
+        for at in sorted(best.tolist(), key=lambda i: (-scores.flat[i], i)):
+            line, token = divmod(at, scores.shape[1])
+            score = float(scores.flat[at])
+            if token in self._ends:
+                tokens = lines[line].tokens
+                self._ended.append(Candidate(tokens, score / (len(tokens) + 1), True))
+            elif len(chosen) < width:
+                chosen.append((line, token, score))
+        self._lines = self._next_lines(chosen)
+        self.feed = [line.tokens[-1:] for line in self._lines]
+        self._finish()
+
+    def _next_lines(self, chosen: Sequence[tuple[int, int, float]]) -> list[_Beam]:
+        """The first child of a line goes on with its session, others with copies of it."""
+        old, free = self._lines, {i: line.session for i, line in enumerate(self._lines)}
+        new: list[_Beam] = []
+        for i, token, score in chosen:
+            session = free.pop(i, None) or old[i].session.fork()
+            new.append(_Beam(session, [*old[i].tokens, token], score))
+        for session in free.values():
+            session.close()
+        return new
+
+    def _finish(self) -> None:
+        width, length = self._query.beams, len(self._lines[0].tokens)
+        self._ended = sorted(self._ended, key=lambda c: -c.score)[:width]
+        best_left = self._lines[0].score / length  # no continuation can score better than it does without its end
+        if length < self._query.limit and not (len(self._ended) == width and self._ended[-1].score >= best_left):
+            return
+        rest = [Candidate(line.tokens, line.score / length, False) for line in self._lines]
+        self.found = self._ended or rest
+
+
+def runs_in_circles(tokens: Sequence[int]) -> bool:
+    """Do the last tokens repeat themselves, ``COPIES`` times or more?"""
+    last, count = tokens[-1], len(tokens)
+    for period in range(1, min(MAX_PERIOD, count // COPIES) + 1):
+        if tokens[-1 - period] == last:
+            tail = tokens[count - period * COPIES :]
+            if tail[period:] == tail[:-period]:
+                return True
+    return False
+
+
+def _ban_repeats(row: Logits, tokens: Sequence[int]) -> None:
+    """No three tokens in a row twice."""
+    before = tuple(tokens[-2:])
+    for i in range(len(tokens) - 2):
+        if (tokens[i], tokens[i + 1]) == before:
+            row[tokens[i + 2]] = -np.inf
+
+
+def _log_softmax(logits: Logits) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+class Searcher:
+    """Runs queries on engines of one model, each in a thread of its own, several sessions together in each."""
+
+    def __init__(self, engines: Sequence[Engine], ends: frozenset[int], batch: int) -> None:
+        """
+        Args:
+            engines: with the same weights.
+            ends: tokens that end an answer.
+            batch: the number of sequences that an engine runs together at most.
+        """
+        self._engines, self._ends, self._batch = engines, ends, batch
+        self._spare: list[list[Session]] = [[] for _ in engines]
+
+    def run(self, queries: Sequence[Query]) -> list[list[Candidate]]:
+        """The answers to each query, best first; those of a query do not depend on the others."""
+        order = sorted(range(len(queries)), key=lambda i: -len(queries[i].prompt))  # long ones first: an even end
+        found: list[list[Candidate]] = [[] for _ in queries]
+        waiting, lock, stop = iter(order), threading.Lock(), threading.Event()
+
+        def next_query() -> int | None:
+            with lock:
+                return None if stop.is_set() else next(waiting, None)
+
+        workers = min(len(self._engines), len(queries))
+        if workers <= 1:
+            self._work(0, queries, next_query, found)
+            return found
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                for future in [pool.submit(self._work, i, queries, next_query, found) for i in range(workers)]:
+                    future.result()
+            finally:
+                stop.set()
+        return found
+
+    def _work(
+        self,
+        number: int,
+        queries: Sequence[Query],
+        next_query: Callable[[], int | None],
+        found: list[list[Candidate]],
+    ) -> None:
+        engine, spare = self._engines[number], self._spare[number]
+        running: list[tuple[int, Greedy | Beams]] = []
+        try:
+            while True:
+                room = self._batch - sum(len(search.feed) for _, search in running)
+                while room > 0 and (at := next_query()) is not None:
+                    search = self._start(queries[at], spare, engine)
+                    running.append((at, search))
+                    room -= queries[at].beams
+                if not running:
+                    return
+                self._step(running)
+                for at, search in running:
+                    if search.found:
+                        found[at] = search.found
+                        spare += self._kept(search)
+                running = [(at, search) for at, search in running if not search.found]
+        except BaseException:
+            for session in [*spare, *(s for _, search in running for s in search.sessions)]:
+                session.close()
+            spare.clear()
+            raise
+
+    def _start(self, query: Query, spare: list[Session], engine: Engine) -> Greedy | Beams:
+        session = spare.pop() if spare else engine.new_session()
+        shared = _shared(session.ids.tolist()[: len(query.prompt)], query.prompt)
+        try:
+            session.truncate(min(shared, len(query.prompt) - 1))
+        except RewindError:
+            session.truncate(0)
+        return (Greedy if query.beams == 1 else Beams)(query, session, self._ends)
+
+    def _step(self, running: Sequence[tuple[int, Greedy | Beams]]) -> None:
+        sessions = [session for _, search in running for session in search.sessions]
+        logits = forward_together(sessions, [ids for _, search in running for ids in search.feed])
+        start = 0
+        for _, search in running:
+            rows = len(search.feed)
+            search.take(logits[start : start + rows])
+            start += rows
+
+    @staticmethod
+    def _kept(search: Greedy | Beams) -> Iterator[Session]:
+        """One session of a search that is over, to be used again; the others are closed."""
+        first, *others = search.sessions
+        for session in others:
+            session.close()
+        yield first
+
+    def close(self) -> None:
+        """Free the engines, and with them the sessions that were kept for reuse."""
+        for engine in self._engines:
+            engine.close()
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

