@@ -18,7 +18,7 @@ from edgeslm._version import __version__
 from edgeslm.cli.output import print_json
 from edgeslm.errors import EdgeslmError
 
-VERBS = ("convert", "verify", "inspect", "run", "chat", "bench", "plan", "doctor", "demo")
+VERBS = ("convert", "verify", "inspect", "run", "chat", "translate", "bench", "plan", "doctor", "demo")
 ERROR, USAGE, INTERRUPTED = 1, 2, 130
 
 
@@ -55,6 +55,7 @@ def edgeslm() -> None:
     edgeslm convert ./SmolLM2-135M ./smol --quantize int4
     edgeslm run ./smol "Once upon a time"
     edgeslm chat ./smol --system "Be brief."
+    edgeslm translate "Where is the train station?" --from en --to de
 
     Each command explains itself: edgeslm COMMAND --help. EDGESLM_DEBUG=1 shows tracebacks.
     """

@@ -18,7 +18,7 @@ Edgeslm = Callable[..., Any]
 PROMPT = "<s><2de> I need new shoes.<sep>"
 ANSWER = " Ich brauche neue Schuhe."
 ENGINE = ("--engine", "onnxruntime")
-VERBS = ["convert", "verify", "inspect", "run", "bench", "plan", "doctor", "demo"]
+VERBS = ["convert", "verify", "inspect", "run", "translate", "bench", "plan", "doctor", "demo"]
 
 
 def test_version_and_help(edgeslm: Edgeslm) -> None:
