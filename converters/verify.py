@@ -138,7 +138,7 @@ def verify(
         report[target] = []
         for name in names[:1] if best_only else names:
             log.info("verifying %s with %s", target, name)
-            running = open_engine(bundle, name, threads)
+            running = open_engine(bundle, name, threads, force=True)  # it takes few tokens, and each weight once
             try:
                 report[target].append(
                     _measure_fitting(running, bundle, target, answer, limits, partial(progress, name))

@@ -46,7 +46,11 @@ class EngineInfo:
 
 
 def load(
-    path: str | os.PathLike[str], engine: str = "auto", threads: int | None = None, check: Check = "fast"
+    path: str | os.PathLike[str],
+    engine: str = "auto",
+    threads: int | None = None,
+    check: Check = "fast",
+    force: bool = False,
 ) -> Model:
     """Open a bundle for generation.
 
@@ -55,9 +59,11 @@ def load(
         engine: "native", "onnxruntime", "reference", or "auto" for the best one here.
         threads: to compute with; by default the CPUs that this process may use.
         check: "fast" compares sizes, and the hashes of files up to 64 MB; "full" hashes everything.
+        force: load it even if it will not fit the memory that this process can get.
 
     Raises:
         BundleError: the bundle is damaged or not one.
+        MemoryLimitError: it will not fit, with a cache of its whole context.
         EngineError, MissingExtraError: the engine cannot be opened here.
         ArgumentError: an argument is out of range.
     """
@@ -71,7 +77,7 @@ def load(
         templates = ChatTemplates(lambda name: bundle.read(name) if bundle.has(name) else None)
     config = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
     defaults = read_defaults(config, tokenizer.eos_id if tokenizer else None, bundle.spec.vocab_size)
-    return Model(open_engine(bundle, engine, threads), tokenizer, defaults, templates)
+    return Model(open_engine(bundle, engine, threads, force), tokenizer, defaults, templates)
 
 
 class Model:

@@ -6,15 +6,14 @@ import hashlib
 import json
 import mmap
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeslm.errors import BundleError
+from edgeslm.errors import BundleError, MemoryLimitError
 from edgeslm.files import open_plain
 from edgeslm.manifest import FileEntry, Manifest, TargetEntry, read_manifest
 from edgeslm.spec import DecoderSpec, spec_to_json
@@ -30,9 +29,6 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
-    _maps: WeakValueDictionary[str, npt.NDArray[np.uint8]] = field(
-        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
-    )  # so that engines opened on one bundle share them
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], check: Check = "fast") -> Bundle:
@@ -96,19 +92,17 @@ class Bundle:
             raise BundleError(f"{self.folder}: no {name} in this bundle")
         if limit is not None and entry.bytes > limit:
             raise BundleError(f"{name}: {entry.bytes} bytes; expected at most {limit}")
-        if (mapped := self._maps.get(name)) is None:
-            mapped = self._maps[name] = self._map(name, entry)
-        return mapped
-
-    def _map(self, name: str, entry: FileEntry) -> npt.NDArray[np.uint8]:
         with open_plain(self.folder, name) as file:
             size = os.fstat(file.fileno()).st_size
             if size not in entry.sizes:
                 raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
             if not size:
                 return np.empty(0, np.uint8)
-            view = np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
-        return view
+            try:
+                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            except OSError as error:
+                raise MemoryLimitError(f"{name}: its {size} bytes cannot be mapped ({error.strerror})") from None
+        return np.frombuffer(mapped, np.uint8)
 
     def _check_file(self, name: str, entry: FileEntry, check: Check) -> None:
         with open_plain(self.folder, name) as file:

@@ -54,7 +54,7 @@ def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
 def _machine(root: Path) -> Iterator[Limit]:
     found = _table(root / "proc/meminfo")
     if "MemAvailable" in found:
-        yield Limit(found["MemAvailable"] + found.get("SwapFree", 0), "memory available on this machine")
+        yield Limit(found["MemAvailable"] + found.get("SwapFree", 0), "memory of this machine")
     elif root == Path("/") and hasattr(os, "sysconf"):
         yield Limit(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "memory of this machine")
 
@@ -73,7 +73,7 @@ def _group_limit(group: Path, limit: str, usage: str, cached: tuple[str, ...], s
     if 0 < most < 1 << 62:  # version 1 has a number near 2^63 for none
         statistics = _table(group / "memory.stat")
         used = _number(group / usage, 0) - sum(statistics.get(key, 0) for key in cached)
-        yield Limit(max(most - used, 0) + swap, f"{limit} of control group {group.name or '/'}")
+        yield Limit(max(most - used, 0) + swap, f"memory of control group {group.name or '/'} ({limit})")
 
 
 def _resources(root: Path) -> Iterator[Limit]:

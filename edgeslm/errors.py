@@ -8,7 +8,8 @@ EdgeslmError
 │   └── TemplateError       … in a chat template, or there is none
 ├── UnsupportedModelError   a sound checkpoint that edgeslm cannot represent (family, rope kind, unknown key)
 ├── EngineError             an engine could not be opened or failed while running
-│   └── CancelledError      … or was stopped by cancel()
+│   ├── CancelledError      … or was stopped by cancel()
+│   └── MemoryLimitError    … or would need more memory than there is
 ├── MissingExtraError       an optional dependency is needed; names the extra to install
 ├── ArgumentError           a value given by the caller is out of range (also a ValueError)
 │   └── ContextLengthError  the prompt and the requested tokens do not fit the context
@@ -55,6 +56,10 @@ class CancelledError(EngineError):
 
     def __init__(self, message: str = "cancelled") -> None:
         super().__init__(message)
+
+
+class MemoryLimitError(EngineError):
+    """A model would need more memory than this process can get; it was not loaded."""
 
 
 class MissingExtraError(EdgeslmError):

@@ -87,6 +87,8 @@ def _sentence(error: Exception) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, EdgeslmError):
         return message
+    if isinstance(error, MemoryError) or "failed to map segment" in message:  # the latter: the loader's, of a library
+        return "not enough memory: give this process more, or take a smaller model or fewer threads"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return f"unexpected {type(error).__name__}: {message}; EDGESLM_DEBUG=1 shows where, please report it"

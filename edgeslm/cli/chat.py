@@ -16,6 +16,7 @@ import click
 from edgeslm.cli import INTERRUPTED
 from edgeslm.cli.options import (
     engine_option,
+    force_option,
     generation_arguments,
     generation_options,
     json_option,
@@ -58,6 +59,7 @@ Show = Callable[[], AbstractContextManager[Write]]
 @generation_options
 @engine_option
 @threads_option
+@force_option
 @json_option
 def command(
     bundle: Path,
@@ -67,6 +69,7 @@ def command(
     prompt_cache: Path | None,
     engine: str,
     threads: int | None,
+    force: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -86,7 +89,7 @@ def command(
     if prompt_cache is not None and system is None:
         raise click.UsageError("--prompt-cache keeps the system message: give --system too")
     with ExitStack() as stack:
-        model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads))
+        model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads, force=force))
         messages = [] if history is None else read_messages(history)
         if system is not None and messages and messages[0].get("role") == "system":
             del messages[0]  # the new one takes its place

@@ -13,6 +13,7 @@ import click
 from edgeslm.cli import INTERRUPTED
 from edgeslm.cli.options import (
     engine_option,
+    force_option,
     generation_arguments,
     generation_options,
     json_option,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @logprobs_option
 @engine_option
 @threads_option
+@force_option
 @json_option
 def command(
     bundle: Path,
@@ -46,6 +48,7 @@ def command(
     prompt_cache: Path | None,
     engine: str,
     threads: int | None,
+    force: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -65,7 +68,7 @@ def command(
 
     text = _from_stdin() if prompt == "-" else prompt
     with ExitStack() as stack:
-        model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads))
+        model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads, force=force))
         if chat or system is not None:
             ids = model.prompts.ids(None, _messages(system, text), {})
         else:

@@ -9,6 +9,7 @@ from edgeslm.bundle import Bundle
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.memory_check import check_memory
 
 Opener = Callable[[Bundle, int], Engine]
 
@@ -73,13 +74,16 @@ def engines_for(bundle: Bundle, target: str) -> list[str]:
     return [n for n, (t, _) in ENGINES.items() if t == target and n != "reference" and not unavailable(n)]
 
 
-def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None) -> Engine:
+def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None, force: bool = False) -> Engine:
     """Open an engine on a bundle; "auto" takes the best one that serves a target of the bundle.
+
+    ``force`` opens it even where it will not fit the memory that there is.
 
     Raises:
         ArgumentError: no such engine, or an impossible number of threads.
         MissingExtraError: the engine needs a package that is not installed.
         BundleError: the bundle lacks what the engine runs.
+        MemoryLimitError: it will not fit.
     """
     if name == "auto":
         usable = [n for t in bundle.manifest.targets for n in engines_for(bundle, t)]
@@ -91,4 +95,6 @@ def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None) 
         name = usable[0]
     if name not in ENGINES:
         raise ArgumentError(f"engine: expected auto, {', '.join(ENGINES)}; found {name!r}")
-    return ENGINES[name][1](bundle, resolve_threads(threads))
+    (target, opener), count = ENGINES[name], resolve_threads(threads)
+    check_memory(bundle, name, target, count, force)
+    return opener(bundle, count)
