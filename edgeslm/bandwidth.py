@@ -23,12 +23,17 @@ def read_bandwidth(threads: int) -> float:
     Raises:
         EngineError: not enough memory or threads.
     """
-    size = min(max(4 * cache_bytes(), _MIN_BYTES), _MAX_BYTES)
+    size = buffer_bytes(cache_bytes())
     try:
         words = np.ones(size // 8, np.uint64)  # written, so that every page is its own
     except MemoryError:
         raise EngineError(f"not enough memory to measure how fast it is: {size} bytes") from None
     return _native.read_bandwidth(words, threads, _PASSES)[0]
+
+
+def buffer_bytes(caches: int) -> int:
+    """So large that caches of so many bytes keep little of it, as far as memory allows."""
+    return min(max(4 * caches, _MIN_BYTES), _MAX_BYTES)
 
 
 def cache_bytes(cpus: Path = _CPUS) -> int:

@@ -2,10 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import pytest
-
 from edgeslm import bandwidth
 
 
@@ -27,15 +23,9 @@ def test_caches_of_the_last_level_add_up_each_counted_once(tmp_path: Path) -> No
     assert bandwidth.cache_bytes(tmp_path) == 16 << 20
 
 
-def test_the_buffer_exceeds_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
+def test_the_buffer_exceeds_the_caches_within_reason() -> None:
+    assert [bandwidth.buffer_bytes(caches) >> 20 for caches in (0, 20 << 20, 1 << 30)] == [64, 80, 512]
 
-    def read(words: npt.NDArray[np.uint64], threads: int, passes: int) -> tuple[float, int]:
-        sizes.append(words.nbytes)
-        return 1.0, 0
 
-    monkeypatch.setattr(bandwidth._native, "read_bandwidth", read)
-    for caches in (0, 20 << 20, 1 << 30):
-        monkeypatch.setattr(bandwidth, "cache_bytes", lambda caches=caches: caches)
-        bandwidth.read_bandwidth(2)
-    assert sizes == [64 << 20, 80 << 20, 512 << 20]
+def test_memory_is_read_at_a_speed() -> None:
+    assert 1e8 < bandwidth.read_bandwidth(1) < 1e13

@@ -123,6 +123,7 @@ class CoreMlEngine:
     """
 
     name = "coreml"
+    step_bytes = None
 
     def __init__(
         self, spec: DecoderSpec, runtime: Runtime, states: dict[str, TensorType], threads: int, fingerprint: str = ""

@@ -43,6 +43,7 @@ class LitertEngine:
     name = "litert"
     isa = ""
     kv_type = "f32"
+    step_bytes = None
 
     def __init__(
         self, spec: DecoderSpec, runtime: Runtime, interface: Interface, threads: int, fingerprint: str = ""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from edgeslm import _native
 from edgeslm.bundle import Bundle
 from edgeslm.engines.kv_arrays import pack, unpack
-from edgeslm.engines.program import build_program
+from edgeslm.engines.program import Program, build_program
 from edgeslm.engines.protocol import Arrays, Cache, Ids, Logits, Rows
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
@@ -32,8 +32,11 @@ class NativeEngine:
     name = "native"
     kv_type = "f32"
 
-    def __init__(self, spec: DecoderSpec, model: _native.Model, threads: int, fingerprint: str) -> None:
+    def __init__(
+        self, spec: DecoderSpec, model: _native.Model, threads: int, fingerprint: str, step_bytes: int
+    ) -> None:
         """See :meth:`open`."""
+        self.step_bytes = step_bytes
         self.spec, self.threads, self.isa, self.fingerprint = spec, threads, _native.isa(), fingerprint
         self._model = model
 
@@ -68,16 +71,18 @@ class NativeEngine:
         """An engine over tensors within ``files`` (name → read-only uint8 array, kept alive and used in place)."""
         count = resolve_threads(threads)
         program = build_program(spec, tensors)
+        matrices = [_matrix(tensors[name], files) for name in program.matrices]
+        vectors = [_vector(tensors[name], files) for name in program.vectors]
         model = _native.Model(
             program,
             spec.vocab_size,
             spec.context_length,
-            [_matrix(tensors[name], files) for name in program.matrices],
-            [_vector(tensors[name], files) for name in program.vectors],
+            matrices,
+            vectors,
             [_rope(rope, spec.context_length) for rope in spec.ropes],
             count,
         )
-        return cls(spec, model, count, fingerprint)
+        return cls(spec, model, count, fingerprint, _step_bytes(program, matrices, vectors))
 
     def new_session(self) -> Session:
         """An empty session; sessions of several threads take turns on the model's threads."""
@@ -171,6 +176,14 @@ def _vector(entry: TensorEntry, files: dict[str, Bytes]) -> F32Array:
     form = FORMATS[entry.format]
     data = _part(entry, "data", files).view(form.layout(entry.shape, 0)["data"].dtype)
     return form.decode({"data": data}, entry.shape, 0)
+
+
+def _step_bytes(program: Program, matrices: Sequence[_native.Weight], vectors: Sequence[F32Array]) -> int:
+    """What one row reads: matrices of linears whole, a row of the embedding, and all vectors."""
+    sizes = [data.nbytes + (0 if scales is None else scales.nbytes) for *_, data, scales in matrices]
+    linears = sum(sizes[w] for op in program.ops if op.kind == "linear" for w in op.weights)
+    rows = sum(sizes[w] // matrices[w][1] for op in program.ops if op.kind == "embed" for w in op.weights)
+    return linears + rows + sum(vector.nbytes for vector in vectors)
 
 
 def _rope(rope: Rope, context_length: int) -> _native.RopeTable:

@@ -36,6 +36,7 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
     isa = ""
     kv_type = "f32"
+    step_bytes = None
 
     def __init__(self, spec: DecoderSpec, paths: dict[Rows, Path], threads: int, fingerprint: str = "") -> None:
         self.spec = spec

@@ -86,6 +86,10 @@ class Engine(Protocol):
         """How caches keep keys and values: "f32", …"""
 
     @property
+    def step_bytes(self) -> int | None:
+        """Of the weights that one token's step reads; None where the engine does not tell."""
+
+    @property
     def isa(self) -> str:
         """Instruction set in use, or "" where the engine does not tell."""
 

@@ -180,6 +180,7 @@ class ReferenceEngine:
     name = "reference"
     isa = ""
     kv_type = "f32"
+    step_bytes = None
 
     def __init__(self, spec: DecoderSpec, source: WeightSource, tap: Tap | None = None, fingerprint: str = "") -> None:
         """``tap`` is called with (name, value) wherever the decoder lets one look."""

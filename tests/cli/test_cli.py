@@ -207,32 +207,6 @@ def test_an_interrupted_run_keeps_what_came(bundle: Path, engine: str) -> None:
     assert found["finish_reason"] == "cancelled" and 8 <= len(found["tokens"]) < 480 and len(found["text"]) > 5
 
 
-BENCH_KEYS = {
-    *("prefill_tok_s", "decode_tok_s", "first_token_s", "load_s", "peak_rss_bytes", "anon_bytes"),
-    *("engine", "isa", "threads"),
-}
-
-
-def test_bench_of_one_is_an_object(edgeslm: Edgeslm, bundle: Path) -> None:
-    found = edgeslm("bench", bundle, "-p", 8, "-n", 2, "--repeat", 1, *ENGINE, "--threads", 1, "--json").json
-    assert set(found) == BENCH_KEYS
-    assert (found["engine"], found["threads"]) == ("onnxruntime", 1)
-    assert all(found[key] > 0 for key in BENCH_KEYS - {"engine", "isa"})
-    assert found["peak_rss_bytes"] > found["anon_bytes"]
-
-
-def test_bench_of_several_is_a_list(edgeslm: Edgeslm, bundle: Path) -> None:
-    engines = ("--engine", "reference,onnxruntime", "--threads", "1,2")
-    found = edgeslm("bench", bundle, "-p", 4, "-n", 1, "--repeat", 1, *engines, "--json").json
-    assert [r["engine"] for r in found] == ["reference", "reference", "onnxruntime", "onnxruntime"]
-    assert [r["threads"] for r in found[2:]] == [1, 2]
-
-
-def test_an_error_in_one_of_several_is_told(edgeslm: Edgeslm, bundle: Path) -> None:
-    done = edgeslm("bench", bundle, "-p", 5000, "--engine", "onnxruntime,reference")
-    assert done.code == 1 and "do not fit the context of 512" in done.err and done.err.count("\n") == 1
-
-
 def test_inspect(edgeslm: Edgeslm, bundle: Path) -> None:
     found = edgeslm("inspect", bundle, "--json").json
     assert found["model"]["context_length"] == 512 and found["model"]["tokenizer"] is True
