@@ -5,7 +5,7 @@
     attention   multiply-adds of scores and values / attention rate; for one token at least keys and values / read rate
 
 Weights read for a token: all matrices but the embedding, of which it reads a row; a tied output head is the embedding,
-and is read whole.
+and is read whole. Of a prompt only the last token goes on behind the last attention: what follows is left out.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def predict(spec: DecoderSpec, formats: Formats, device: Device, prompt: int) ->
 
 @dataclass
 class _Work:
-    """Of the linears of one format: bytes of weights, and multiply-adds for one token."""
+    """Of the linears of one format: bytes of weights, and multiply-adds for a token of a prompt."""
 
     bytes: int = 0
     macs: int = 0
@@ -106,12 +106,12 @@ def _linears(spec: DecoderSpec, formats: Formats) -> tuple[Mapping[str, _Work], 
     """Format → work of the layers, and of the output head."""
     layers: dict[str, _Work] = defaultdict(_Work)
     head: dict[str, _Work] = defaultdict(_Work)
-    sizes = weight_bytes(spec, formats)
+    sizes, last = weight_bytes(spec, formats), f"layers.{len(spec.layout) - 1}."
     for name, shape in tensor_shapes(spec).items():
         if len(shape) == 2 and (name != "embed" or spec.tied):
             work = (head if name in ("embed", "head") else layers)[formats[name][0]]
             work.bytes += sizes[name]
-            work.macs += prod(shape)
+            work.macs += 0 if name.startswith((last + "attn.o", last + "mlp.")) else prod(shape)
     return layers, head
 
 

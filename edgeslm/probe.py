@@ -73,7 +73,7 @@ def _many_tokens_rate(spec: DecoderSpec, form: Form, threads: int) -> float:
     hidden, inner = spec.hidden, spec.layers[0].mlp.inner
     layer = 3 * hidden * inner * ROWS
     count = min(max(1, round(MACS / layer)), MAX_COUNT)
-    return count * layer / _seconds(_linears(hidden, inner, count), form, threads, ROWS)
+    return count * layer / _seconds(_linears(hidden, inner, count + 1), form, threads, ROWS)  # the last is left out
 
 
 def _attention_rate(spec: DecoderSpec, threads: int) -> float:

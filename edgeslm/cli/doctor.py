@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ CPU_FEATURES = (
 @click.command(short_help="Show what edgeslm finds here.")
 @json_option
 def command(as_json: bool) -> None:
-    """Show what edgeslm finds here: Python, CPU, engines (and why one is missing), package versions.
+    """Show what edgeslm finds here: Python, CPU, engines (and why one cannot be used), package versions.
+
+    Each engine is tried in a process of its own, for at most a minute: whatever a library does there, it is reported.
 
     \b
     edgeslm doctor
@@ -55,8 +58,10 @@ def examine() -> dict[str, Any]:
     """Everything that a report of a problem should contain."""
     from edgeslm.engines.registry import ENGINES
     from edgeslm.engines.threads import usable_cpus
+    from edgeslm.engines.trial import why_not
 
-    reasons = {name: _why_not(name) for name in ENGINES}
+    with ThreadPoolExecutor(len(ENGINES)) as pool:
+        reasons = dict(zip(ENGINES, pool.map(why_not, ENGINES), strict=True))
     return {
         "edgeslm": __version__,
         "python": platform.python_version(),
@@ -78,20 +83,6 @@ def cpu_features() -> list[str]:
         return []
     words = set(text.split())
     return [feature for feature in CPU_FEATURES if feature in words]
-
-
-def _why_not(engine: str) -> str:
-    """Why an engine cannot run here, or "" ."""
-    from edgeslm.engines.registry import unavailable
-    from edgeslm.errors import EdgeslmError
-
-    if engine != "native":
-        return unavailable(engine)
-    try:
-        _isa()
-    except (ImportError, EdgeslmError) as error:
-        return str(error)
-    return unavailable(engine)
 
 
 def _isa() -> str:

@@ -45,7 +45,7 @@ class Runtime:
             MissingExtraError: ai-edge-litert is not installed.
             EngineError: it is too old, or refuses the file.
         """
-        modules = _import_litert()
+        modules = import_litert()
         options = modules["options"].Options(
             cpu_options=modules["options"].CpuOptions(num_threads=threads, xnnpack_weight_cache_path=PACKED_IN_MEMORY)
         )
@@ -95,7 +95,13 @@ def tflite_note() -> str:
     return " (tflite-runtime is installed, but its last version cannot read the weights of language models)"
 
 
-def _import_litert() -> dict[str, Any]:
+def import_litert() -> dict[str, Any]:
+    """The modules of ai-edge-litert that are used, by name.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        EngineError: it is too old.
+    """
     try:
         package = importlib.import_module("ai_edge_litert")
     except ModuleNotFoundError:

@@ -55,8 +55,15 @@ ENGINES: dict[str, tuple[str, Opener]] = {
 }
 
 
+def has_native_kernels() -> bool:
+    """Was this installation built with them? A pure-Python one, as for 32-bit ARM, was not."""
+    return importlib.util.find_spec("edgeslm._native") is not None
+
+
 def unavailable(name: str) -> str:
     """Why an engine cannot be used here, or "" if it can."""
+    if name == "native" and not has_native_kernels():
+        return "this installation is pure Python, without native kernels: the NumPy engine, reference, is used instead"
     if name == "onnxruntime" and importlib.util.find_spec("onnxruntime") is None:
         return 'onnxruntime is not installed: pip install "edgeslm[onnx]"'
     if name == "litert" and importlib.util.find_spec("ai_edge_litert") is None:
@@ -69,9 +76,10 @@ def unavailable(name: str) -> str:
 
 
 def engines_for(bundle: Bundle, target: str) -> list[str]:
-    """Engines that can run a target here, best first; the NumPy oracle is not counted among them."""
+    """Engines that can run a target here, best first; the oracle counts only where there are no native kernels."""
     bundle.target(target)
-    return [n for n, (t, _) in ENGINES.items() if t == target and n != "reference" and not unavailable(n)]
+    counted = [n for n, (t, _) in ENGINES.items() if t == target and (n != "reference" or not has_native_kernels())]
+    return [name for name in counted if not unavailable(name)]
 
 
 def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None, force: bool = False) -> Engine:

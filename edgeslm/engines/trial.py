@@ -1,0 +1,119 @@
+"""Does an engine work here? Tried in a process of its own: a library that crashes or hangs then takes nothing with it.
+
+Engines over the "onnx" target run the embedded translator; of the others the library is loaded. ``python -m
+edgeslm.engines.trial NAME`` is that process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from edgeslm.engines.registry import ENGINES, open_engine, unavailable
+from edgeslm.errors import EdgeslmError, EngineError
+
+BUNDLE = Path(__file__).parents[1] / "models" / "en-de-6m-int8"
+PASSED = "edgeslm: the trial was passed"  # a line of its own near the end; libraries may print what they like
+TIMEOUT_S = 60.0  # a slow board needs some seconds to load a large library from its card
+KEPT, SHOWN = 8192, 200  # bytes of what a trial said last; characters of it that are shown
+ILLEGAL = "its binary uses instructions that this CPU lacks: install another version, or use another engine"
+WINDOWS_STATUS = {0xC000001D: "illegal instruction", 0xC0000005: "access violation", 0xC0000409: "abort"}
+
+
+def why_not(name: str, timeout_s: float = TIMEOUT_S) -> str:
+    """Why an engine cannot be used here, or "" if it can; takes as long as loading its library and a few tokens."""
+    reason = unavailable(name)
+    return reason or _verdict([sys.executable, "-m", __name__, name], timeout_s)
+
+
+def _verdict(command: list[str], timeout_s: float) -> str:
+    """What ended a trial other than passing it."""
+    try:
+        process = subprocess.Popen(
+            command, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        return f"could not be tried: {error.strerror}"
+    said = bytearray()
+    reader = threading.Thread(target=_keep_end, args=(process.stdout, said), daemon=True)
+    with process:
+        reader.start()
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = None
+        reader.join(timeout=1)  # not for ever: a child of the trial may hold the other end
+    if code is None:
+        return f"hangs: no answer within {timeout_s:g} s"
+    lines = _lines(said.decode("utf-8", "replace"))
+    if code == 0 and PASSED in lines:
+        return ""
+    crash = _crash(code)
+    if crash:
+        return f"crashes: {crash}"
+    return f"fails: {lines[-1][-SHOWN:] if lines else 'no word'} (exit code {code})"
+
+
+def _keep_end(stream: IO[bytes], said: bytearray) -> None:
+    """Read to the end, which may never come, and keep the last bytes."""
+    with suppress(ValueError):  # closed by then
+        while piece := stream.read(KEPT):
+            said += piece
+            del said[:-KEPT]
+
+
+def _crash(code: int) -> str:
+    """The signal that ended a process, in words; "" where it ended by itself."""
+    if code >= 0:
+        return WINDOWS_STATUS.get(code & 0xFFFFFFFF, "")
+    try:
+        found = signal.Signals(-code)
+    except ValueError:
+        return f"signal {-code}"
+    words = f"{found.name} ({signal.strsignal(found)})"
+    return f"{words}: {ILLEGAL}" if found == signal.SIGILL else words
+
+
+def _lines(text: str) -> list[str]:
+    """Those that say something, of printable characters."""
+    lines = ("".join(c for c in raw if c.isprintable()).strip() for raw in text.splitlines())
+    return [line for line in lines if line]
+
+
+def attempt(name: str) -> None:
+    """Load an engine's library and, where there is a bundle for it, run a few tokens."""
+    if ENGINES[name][0] == "onnx":
+        _translate(name)
+    elif name == "litert":
+        importlib.import_module("edgeslm.engines.litert_runtime").import_litert()
+    elif sys.platform == "darwin":
+        importlib.import_module("coremltools")
+    else:
+        importlib.import_module("edgeslm.engines.coreml_interpreter.proto").model_class()
+
+
+def _translate(name: str) -> None:
+    from edgeslm.bundle import Bundle
+
+    engine = open_engine(Bundle.open(BUNDLE), name, 1, force=True)
+    try:
+        logits = engine.new_session().forward([1, 2, 3])
+        if logits.shape != (1, engine.spec.vocab_size) or not (abs(logits) < 1e6).all():
+            raise EngineError("the logits of three tokens are not what they should be")
+    finally:
+        engine.close()
+
+
+if __name__ == "__main__":
+    try:
+        attempt(sys.argv[1])
+    except Exception as error:
+        sys.exit(str(error) if isinstance(error, EdgeslmError) else f"{type(error).__name__}: {error}")
+    print(PASSED, flush=True)
