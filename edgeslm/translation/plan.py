@@ -28,6 +28,8 @@ Ask = Callable[[Sequence[str]], Sequence[Answer]]
 
 _LETTER = re.compile(r"[^\W\d_]")
 _BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
+_BEHIND_PIECE = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{\"“”„'‘«»"
+_BEFORE_PIECE = re.compile(r"[\s,;:…\-–—.!?)(\[\]\"“”„‘’«»]*")
 _BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—"
 _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
@@ -136,7 +138,7 @@ class _Phrase:
         end = 0
         for span in [*self.spans, Span(len(self.text), len(self.text), Kind.MARK)]:
             for clause in clauses(self.text[end : span.start], self.rules.max_words):
-                before, text, behind = _edges(clause)
+                before, text, behind = _edges(clause, _BEFORE_PIECE, _BEHIND_PIECE)
                 self.cut += [before, _Piece(text) if text else "", behind]
             self.cut.append(self.text[span.start : span.end])
             end = span.end
@@ -194,10 +196,10 @@ def _phrase(sentence: str, start: int, end: int, spans: Sequence[Span], rules: _
     return [before, _Phrase(core, inside, rules, alone=text == sentence and not spans), behind]
 
 
-def _edges(text: str) -> tuple[str, str, str]:
+def _edges(text: str, separates: re.Pattern[str] = _BEFORE, behind: str = _BEHIND) -> tuple[str, str, str]:
     """Spaces and punctuation before and behind, and what is between; with hardly a letter, all of it is before."""
     if len(_LETTER.findall(text)) < 2:
         return text, "", ""
-    start = _BEFORE.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
-    core = text[start:].rstrip(_BEHIND)
+    start = separates.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
+    core = text[start:].rstrip(behind)
     return text[:start], core, text[start + len(core) :]

@@ -71,6 +71,14 @@ This is a long line that was broken somewhere
 in the middle of it.
 Next
 next
+```py
+kept
+
+kept too
+```
+```one line```
+~~~
+kept to the end
 """
 
 
@@ -101,7 +109,13 @@ next
         (
             "text",
             TEXT,
-            ["Hello.", "This is a long line that was broken somewhere\nin the middle of it.", "Next", "next"],
+            [
+                "Hello.",
+                "This is a long line that was broken somewhere\nin the middle of it.",
+                "Next",
+                "next",
+                "```one line```",
+            ],
         ),
     ],
 )
