@@ -1,3 +1,4 @@
+#include "float_avx2.h"
 #include "kernels.h"
 #include "math_avx2.h"
 
@@ -32,9 +33,8 @@ static __m256 gelu(__m256 x) {
 
 void slm_act_mul_avx2(float *gate, const float *up, int64_t n, int act) {
     for (int64_t i = 0; i < n; i += 8) {
-        __m256i lanes = slm_lanes_avx2(n - i);
-        __m256 x = _mm256_maskload_ps(gate + i, lanes);
+        __m256 x = slm_load8(gate + i, n - i);
         x = act == SLM_SILU ? sigmoid_times(x, x) : act == SLM_GELU ? gelu(x) : gelu_tanh(x);
-        _mm256_maskstore_ps(gate + i, lanes, _mm256_mul_ps(x, _mm256_maskload_ps(up + i, lanes)));
+        slm_store8(gate + i, n - i, _mm256_mul_ps(x, slm_load8(up + i, n - i)));
     }
 }

@@ -11,10 +11,4 @@ static inline __m256 slm_embed8(__m128i q, int zero, float group_scale, float sc
     return _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(v), _mm256_set1_ps(group_scale)), _mm256_set1_ps(scale));
 }
 
-/* Stores the first n of 8 values, fewer at the end of a row. */
-static inline void slm_store8(float *out, int64_t n, __m256 v) {
-    if (n >= 8) _mm256_storeu_ps(out, v);
-    else if (n > 0) _mm256_maskstore_ps(out, slm_mask8(n), v);
-}
-
 #endif

@@ -1,5 +1,6 @@
 #include <math.h>
 
+#include "float_avx2.h"
 #include "kernels.h"
 #include "math_avx2.h"
 
@@ -12,7 +13,7 @@ static float sum_of_squares(const float *x, int64_t n) {
             s[j] = _mm256_fmadd_ps(v, v, s[j]);
         }
     for (; i < n; i += 8) {
-        __m256 v = _mm256_maskload_ps(x + i, slm_lanes_avx2(n - i));
+        __m256 v = slm_load8(x + i, n - i);
         s[0] = _mm256_fmadd_ps(v, v, s[0]);
     }
     return slm_sum_avx2(_mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3])));
@@ -21,9 +22,8 @@ static float sum_of_squares(const float *x, int64_t n) {
 void slm_norm_avx2(const float *x, const float *weight, float eps, int64_t n, float *out, int accumulate) {
     __m256 inverse = _mm256_set1_ps(1.0f / sqrtf(sum_of_squares(x, n) / (float)n + eps));
     for (int64_t i = 0; i < n; i += 8) {
-        __m256i lanes = slm_lanes_avx2(n - i);
-        __m256 y = _mm256_mul_ps(_mm256_mul_ps(_mm256_maskload_ps(x + i, lanes), inverse), _mm256_maskload_ps(weight + i, lanes));
-        if (accumulate) y = _mm256_add_ps(_mm256_maskload_ps(out + i, lanes), y);
-        _mm256_maskstore_ps(out + i, lanes, y);
+        __m256 y = _mm256_mul_ps(_mm256_mul_ps(slm_load8(x + i, n - i), inverse), slm_load8(weight + i, n - i));
+        if (accumulate) y = _mm256_add_ps(slm_load8(out + i, n - i), y);
+        slm_store8(out + i, n - i, y);
     }
 }

@@ -49,8 +49,11 @@ static inline __attribute__((always_inline)) void slm_pack_avx2(const float *x, 
     int32_t *corrections = (int32_t *)(scales + groups);
     for (int64_t g = 0; g < groups; g++) {
         const float *from = x + g * group;
-        float padded[128] = {0};
-        if (k - g * group < group) from = memcpy(padded, from, (size_t)(k - g * group) * sizeof *from);
+        float padded[128];
+        if (k - g * group < group) {
+            memset(padded, 0, sizeof padded);
+            from = memcpy(padded, from, (size_t)(k - g * group) * sizeof *from);
+        }
         float peak = slm_peak_avx2(from, group);
         __m256 inverse = _mm256_set1_ps(peak >= SLM_PACK_TINY ? 127.0f / peak : 0.0f);
         __m256i pairs = _mm256_setzero_si256();
