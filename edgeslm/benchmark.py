@@ -19,6 +19,7 @@ from edgeslm.engines.session import Session
 from edgeslm.errors import ArgumentError
 from edgeslm.generation.loop import new_token_limit
 from edgeslm.memory import cache_bytes, process_memory
+from edgeslm.meter import Meter, Usage, add_usage
 
 Ids = npt.NDArray[np.int64]
 
@@ -58,6 +59,11 @@ class Benchmark:
     bytes_per_token: int | None  # weights that a decode step reads, and keys and values (halfway through the steps)
     read_bandwidth: float  # bytes/s at which as many threads read memory
     roofline_fraction: float | None  # bytes_per_token · decode_tok_s / read_bandwidth
+    prefill_tok_j: float | None  # tokens per joule, over all repeats; None: not available
+    decode_tok_j: float | None
+    energy_source: str  # what was counted, or why nothing was
+    celsius: float | None  # the processor's highest temperature
+    throttling: list[str] | None  # what slowed the processor down
     peak_rss_bytes: int | None  # None where the system does not tell
     anon_bytes: int | None  # resident memory that is no file's: what a mapped model does not share
 
@@ -70,17 +76,19 @@ def benchmark(
     *,
     cases: Sequence[Case] = (Case(),),
     repeat: int = 3,
+    force: bool = False,
 ) -> list[Benchmark]:
     """Measure seeded random prompts and greedy decode steps, ``repeat`` times each behind a run that goes unmeasured.
 
     Raises:
         ContextLengthError: the tokens of a case do not fit the context.
+        MemoryLimitError: the bundle will not fit the memory that there is; with ``force`` it is only a warning.
     """
     start = perf_counter()
     bundle = Bundle.open(path)
     for case in cases:
         new_token_limit(bundle.spec.context_length, case.depth, case.positions - case.depth)
-    opened = open_engine(bundle, engine, threads)
+    opened = open_engine(bundle, engine, threads, force)
     load_s = perf_counter() - start
     try:
         if kv_dtype not in (None, opened.kv_type):
@@ -96,14 +104,16 @@ def benchmark(
 
 @dataclass(frozen=True)
 class _Run:
-    """Seconds of one repeat."""
+    """One repeat: seconds, and what its two parts took."""
 
     first_token: float
     prefill: float
     decode: float
+    usage: tuple[Usage, Usage]
 
 
 def _measured(engine: Engine, cases: Sequence[Case], repeat: int) -> Iterator[list[_Run]]:
+    meter = Meter()
     longest = max(case.positions for case in cases)
     ids = np.random.default_rng(0).integers(0, engine.spec.vocab_size, longest)
     with engine.new_session() as held:
@@ -113,11 +123,12 @@ def _measured(engine: Engine, cases: Sequence[Case], repeat: int) -> Iterator[li
             if held.length < case.depth:
                 held.forward(ids[held.length : case.depth])
             following = ids[case.depth : case.depth + case.prompt]
-            yield [_run(held, following, case.new) for _ in range(1 + repeat)][1:]
+            yield [_run(held, following, case.new, meter) for _ in range(1 + repeat)][1:]
 
 
-def _run(held: Session, ids: Ids, new: int) -> _Run:
+def _run(held: Session, ids: Ids, new: int, meter: Meter) -> _Run:
     """Prefill and decode, each from a copy of what is held."""
+    meter.start()
     start = perf_counter()
     with held.fork() as session:
         opened = perf_counter()
@@ -125,12 +136,15 @@ def _run(held: Session, ids: Ids, new: int) -> _Run:
         prefilled = perf_counter()
         token = int(logits[-1].argmax())
         first = perf_counter()
+    prefill = meter.stop()
     with held.fork() as session:
         token = int(session.forward([token])[-1].argmax())
+        meter.start()
         begun = perf_counter()
         for _ in range(new):
             token = int(session.forward([token])[-1].argmax())
-        return _Run(first - start, prefilled - opened, perf_counter() - begun)
+        ended = perf_counter()
+        return _Run(first - start, prefilled - opened, ended - begun, (prefill, meter.stop()))
 
 
 def _result(
@@ -139,6 +153,8 @@ def _result(
     prefill = [case.prompt / run.prefill for run in runs]
     decode = [case.new / run.decode for run in runs]
     read = _bytes_per_token(engine, case)
+    prefills, decodes = (add_usage(part) for part in zip(*(run.usage for run in runs), strict=True))
+    both = add_usage([prefills, decodes])
     return Benchmark(
         engine=engine.name,
         isa=engine.isa,
@@ -157,6 +173,11 @@ def _result(
         bytes_per_token=read,
         read_bandwidth=bandwidth,
         roofline_fraction=None if read is None else read * statistics.median(decode) / bandwidth,
+        prefill_tok_j=prefills.per_joule(case.prompt * len(runs)),
+        decode_tok_j=decodes.per_joule(case.new * len(runs)),
+        energy_source=both.energy_source,
+        celsius=both.celsius,
+        throttling=both.throttling,
         peak_rss_bytes=memory[0],
         anon_bytes=memory[1],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -26,6 +26,20 @@ class Usage:
     def per_joule(self, tokens: int) -> float | None:
         """Tokens per joule."""
         return tokens / self.joules if self.joules else None
+
+
+def add_usage(parts: Sequence[Usage]) -> Usage:
+    """What several stretches took together, one at least."""
+    joules = [part.joules for part in parts if part.joules is not None]
+    degrees = [part.celsius for part in parts if part.celsius is not None]
+    slowed = [part.throttling for part in parts if part.throttling is not None]
+    return Usage(
+        seconds=sum(part.seconds for part in parts),
+        joules=sum(joules) if len(joules) == len(parts) else None,
+        energy_source=parts[0].energy_source,
+        celsius=max(degrees, default=None),
+        throttling=list(dict.fromkeys(reason for reasons in slowed for reason in reasons)) if slowed else None,
+    )
 
 
 class Meter:

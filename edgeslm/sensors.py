@@ -101,7 +101,7 @@ def _energy(sys: Path) -> tuple[list[Counter], list[Callable[[], float | None]],
     for supply in sorted(sys.glob("class/power_supply/*")):
         if _text(supply / "type") == "Battery" and _text(supply / "status") == "Discharging":
             return [], [_battery_watts(supply)], "battery: the whole device"
-    return [], [], "RAPL is readable by root alone" if zones else "no sensor"
+    return [], [], "not available: " + ("RAPL is readable by root alone" if zones else "no sensor")
 
 
 def _measures_power(sensor: Path) -> bool:

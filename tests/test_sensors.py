@@ -8,7 +8,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from edgeslm.meter import Meter, Usage
+from edgeslm.meter import Meter, Usage, add_usage
 from edgeslm.sensors import find_sensors
 
 # One tree each, as the machine shows it: path below /sys → content.
@@ -157,7 +157,7 @@ def test_a_counter_that_starts_again(measure: Measure) -> None:
 
 def test_a_pi_has_heat_and_its_firmware_but_no_energy(measure: Measure) -> None:
     usage = measure(PI_5, {"class/thermal/thermal_zone0/temp": "84000"})
-    assert (usage.joules, usage.energy_source, usage.per_joule(5)) == (None, "no sensor", None)
+    assert (usage.joules, usage.energy_source, usage.per_joule(5)) == (None, "not available: no sensor", None)
     assert (usage.celsius, usage.throttling) == (84, [])  # throttled once since it was started, but not now
 
 
@@ -192,11 +192,18 @@ def test_a_power_sensor_is_summed_up_and_a_charging_battery_ignored(measure: Mea
 
 def test_counters_that_only_root_may_read_are_named(measure: Measure) -> None:
     files = {k: v for k, v in DESKTOP_AMD.items() if not k.endswith("energy_uj")}  # unreadable and absent look alike
-    assert measure(files).energy_source == "RAPL is readable by root alone"
+    assert measure(files).energy_source == "not available: RAPL is readable by root alone"
 
 
 def test_a_machine_without_sensors(measure: Measure) -> None:
-    assert measure({}) == Usage(2, None, "no sensor", None, None)
+    assert measure({}) == Usage(2, None, "not available: no sensor", None, None)
+
+
+def test_several_stretches_add_up() -> None:
+    first, second = Usage(1, 10, "RAPL", 50, []), Usage(2, 20, "RAPL", 60, ["thermal throttling"])
+    assert add_usage([first, second, first]) == Usage(4, 40, "RAPL", 60, ["thermal throttling"])
+    nothing = Usage(1, None, "not available: no sensor", None, None)
+    assert add_usage([nothing, nothing]) == Usage(2, None, "not available: no sensor", None, None)
 
 
 def test_sampling_goes_on_by_itself(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def command(
     echo "The capital of France is" | edgeslm run ./smol - --json
     """
     import edgeslm
+    from edgeslm.meter import Meter
 
     text = _from_stdin() if prompt == "-" else prompt
     with ExitStack() as stack:
@@ -76,11 +77,15 @@ def command(
         prefix = None
         if prompt_cache is not None:
             prefix = stack.enter_context(cached_prefix(model, ids, prompt_cache))
+        meter = Meter()
+        meter.start()
+        stack.callback(meter.stop)
         generation = model.stream(ids, prefix=prefix, **generation_arguments(options))
         interrupted, shown = _show(generation, quiet=as_json)
-        result = generation.result()
+        result, usage = generation.result(), meter.stop()
     if as_json:
-        print_json(dataclasses.asdict(result))
+        energy = {**dataclasses.asdict(usage), "tok_j": usage.per_joule(len(result.tokens))}
+        print_json({**dataclasses.asdict(result), "energy": energy})
     else:
         click.echo(result.text[shown:])  # what a stop string withheld when it was interrupted
     if interrupted:

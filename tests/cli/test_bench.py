@@ -11,15 +11,19 @@ import pytest
 
 from edgeslm.bundle import Bundle
 from edgeslm.memory import cache_bytes
+from edgeslm.meter import Meter, Usage
 
 Edgeslm = Callable[..., Any]
 NUMBERS = {
     *("threads", "prompt", "new", "prefill_tok_s", "decode_tok_s", "first_token_s", "load_s", "kv_bytes"),
     *("read_bandwidth", "peak_rss_bytes", "anon_bytes"),
 }
-KEYS = NUMBERS | {
-    *("engine", "isa", "kv_dtype", "depth", "prefill_range", "decode_range", "bytes_per_token", "roofline_fraction")
-}
+SENSORS = {"prefill_tok_j", "decode_tok_j", "energy_source", "celsius", "throttling"}
+KEYS = (
+    NUMBERS
+    | SENSORS
+    | {*("engine", "isa", "kv_dtype", "depth", "prefill_range", "decode_range", "bytes_per_token", "roofline_fraction")}
+)
 SMALL = ("-p", 4, "-n", 2, "--repeat", 2)
 
 
@@ -49,6 +53,23 @@ def test_what_a_token_reads(in_process: Edgeslm, bundle: Path) -> None:
     assert shallow["peak_rss_bytes"] == deep["peak_rss_bytes"]  # the process's
 
 
+def test_energy_heat_and_throttling_where_there_are_sensors(
+    in_process: Edgeslm, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = Usage(1, 4, "RAPL: package-0", 61.5, ["thermal throttling"])
+    monkeypatch.setattr(Meter, "stop", lambda self: usage)
+    found = in_process("bench", bundle, *SMALL, "--engine", "native", "--json").json
+    assert {key: found[key] for key in SENSORS} == {
+        "prefill_tok_j": 1,  # 4 tokens twice, 4 joules twice
+        "decode_tok_j": 0.5,
+        "energy_source": "RAPL: package-0",
+        "celsius": 61.5,
+        "throttling": ["thermal throttling"],
+    }
+    out = in_process("bench", bundle, *SMALL, "--engine", "native").out
+    assert out.splitlines()[-1].split("\t")[4:] == ["1", "0.5", "62 °C", "thermal throttling"]
+
+
 def test_every_combination_each_process_its_own(edgeslm: Edgeslm, bundle: Path) -> None:
     lists = ("-p", "4,8", "-n", 1, "-d", "3,0", "--repeat", 1)
     found = edgeslm("bench", bundle, *lists, "--engine", "reference,onnxruntime", "--json").json
@@ -58,7 +79,8 @@ def test_every_combination_each_process_its_own(edgeslm: Edgeslm, bundle: Path) 
 
 
 def test_the_table(in_process: Edgeslm, bundle: Path) -> None:
-    heading, *rows = in_process("bench", bundle, *SMALL, "--depth", "0,5", "--engine", "native").out.splitlines()
+    out = in_process("bench", bundle, *SMALL, "--depth", "0,5", "--engine", "native").out
+    heading, *rows = out[: out.index("\nenergy: ")].splitlines()
     assert heading.startswith("engine\tthreads\tKV\ttokens\tprefill tok/s\tdecode tok/s")
     assert [row.split("\t")[3] for row in rows] == ["4 + 2", "4 + 2 behind 5"]
     assert all(re.search(r"\t\d+ %\t", row) for row in rows)

@@ -41,7 +41,9 @@ def test_run_prints_the_completion(edgeslm: Edgeslm, bundle: Path) -> None:
 
 def test_run_json(edgeslm: Edgeslm, bundle: Path) -> None:
     found = edgeslm("run", bundle, PROMPT, *ENGINE, "--json").json
-    assert set(found) == {"text", "tokens", "finish_reason", "timings", "memory", "logprobs"}
+    assert set(found) == {"text", "tokens", "finish_reason", "timings", "memory", "logprobs", "energy"}
+    assert set(found["energy"]) == {"seconds", "joules", "energy_source", "celsius", "throttling", "tok_j"}
+    assert found["energy"]["seconds"] > 0 and found["energy"]["energy_source"]
     assert all(value > 0 for value in found["memory"].values())
     assert found["logprobs"] is None
     assert found["text"] == ANSWER and found["finish_reason"] == "eos"
