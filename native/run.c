@@ -6,6 +6,8 @@
 #include "pass.h"
 #include "session.h"
 
+#define PIECE_VALUES 2048 /* of row operations: about a microsecond of work, some times what handing it out costs */
+
 static void *rows_alloc(slm_runner *r, size_t n, size_t row_bytes) {
     size_t bytes = (n * row_bytes + 127) / 64 * 64; /* never 0 */
     r->bytes += bytes;
@@ -48,14 +50,28 @@ void slm_runner_close(slm_runner *r) {
     *r = (slm_runner){0};
 }
 
-/* Rows of one piece of work: several pieces a thread, so that threads of unequal speed end together. */
-static int64_t rows_per_piece(const slm_pass *pass) { return 1 + (pass->live_rows - 1) / (pass->runner->threads * 4LL); }
-
 /* The operations on rows before wide operation i of the program, and the packing of its input. */
 static int64_t first_row_op(const slm_runner *r, int64_t i) { return i ? r->wide[i - 1] + 1 : 0; }
 
 static int is_packed(const slm_runner *r, const slm_op *op) {
     return op->kind == SLM_LINEAR && r->kernels->pack[r->program.weights[op->weight[0]].matrix.format];
+}
+
+/* Values of one row that these operations go through. */
+static int64_t values_per_row(const slm_runner *r, int64_t i) {
+    const slm_program *p = &r->program;
+    int64_t n = is_packed(r, p->ops + r->wide[i]) ? p->values[p->ops[r->wide[i]].in[0]].width : 0;
+    for (const slm_op *op = p->ops + first_row_op(r, i); op < p->ops + r->wide[i]; op++)
+        n += p->values[op->kind == SLM_ACT_MUL || op->kind == SLM_KV_STORE ? op->in[0] : op->out[0]].width;
+    return n;
+}
+
+/* Rows of one piece of these operations, 0 where there are none: several pieces a thread, so that threads of unequal speed end
+ * together, none too small to be worth handing out. */
+static int64_t rows_per_piece(const slm_pass *pass, int64_t i) {
+    int64_t even = 1 + (pass->live_rows - 1) / (pass->runner->threads * 4LL), values = values_per_row(pass->runner, i);
+    int64_t worth = values ? 1 + (PIECE_VALUES - 1) / values : 0;
+    return worth && worth < even ? even : worth;
 }
 
 static void run_row_op(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1) {
@@ -69,7 +85,7 @@ static void run_row_op(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1)
 
 static void run_rows(slm_pass *pass, int64_t i, int64_t piece) {
     const slm_runner *r = pass->runner;
-    int64_t size = rows_per_piece(pass), i0 = piece * size, i1 = i0 + size < pass->live_rows ? i0 + size : pass->live_rows;
+    int64_t size = rows_per_piece(pass, i), i0 = piece * size, i1 = i0 + size < pass->live_rows ? i0 + size : pass->live_rows;
     if (i == 0) slm_pass_angles(pass, i0, i1);
     for (int64_t op = first_row_op(r, i); op < r->wide[i]; op++) run_row_op(pass, r->program.ops + op, i0, i1);
     if (is_packed(r, r->program.ops + r->wide[i])) slm_pass_pack(pass, r->program.ops + r->wide[i], i0, i1);
@@ -114,8 +130,8 @@ static int64_t pieces(void *context, int64_t stage) {
     if (pass->finished) return SLM_END;
     if (is_stopped(pass)) return SLM_END;
     if (stage % 2) return wide_pieces(pass, op);
-    if (first_row_op(r, i) == r->wide[i] && !is_packed(r, op)) return 0;
-    return (pass->live_rows + rows_per_piece(pass) - 1) / rows_per_piece(pass);
+    int64_t size = rows_per_piece(pass, i);
+    return size ? (pass->live_rows + size - 1) / size : 0;
 }
 
 static void work(void *context, int64_t stage, int64_t piece, int thread) {
