@@ -26,6 +26,7 @@ class Footprint:
     weights_bytes: int  # that it reads where they lie in the mapped file
     kv_bytes: int  # keys and values of one session, of the whole context
     scratch_bytes: int  # rows of one chunk and what the threads need
+    kv_dtype: str  # how keys and values are kept
 
     @property
     def total_bytes(self) -> int:
@@ -46,7 +47,9 @@ def footprint(spec: DecoderSpec, formats: Formats, threads: int) -> Footprint:
         scratch, kv = engine.memory(spec.context_length)
     finally:
         engine.close()
-    return Footprint(sum(weight_bytes(spec, formats).values()), kv, scratch + 4 * spec.vocab_size)  # a row of logits
+    return Footprint(
+        sum(weight_bytes(spec, formats).values()), kv, scratch + 4 * spec.vocab_size, engine.kv_type
+    )  # and a row of logits
 
 
 def weight_bytes(spec: DecoderSpec, formats: Formats) -> dict[str, int]:

@@ -23,7 +23,7 @@ STACK_BYTES = 8 << 20  # of a thread: address space, of which next to nothing is
 # Copies of the weights in an engine's own memory, beside the mapped file, in sizes of the target's files: as measured.
 COPIES = {"native": 0.0, "reference": 0.0, "onnxruntime": 1.4, "litert": 1.0, "coreml": 1.0}
 NEAR = 2  # times what is needed: below it, working memory is worth an exact answer
-KV_TYPE = "f32"
+LARGEST_KV = "f32"  # type of keys and values: for an estimate on the safe side
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def check_memory(bundle: Bundle, engine: str, target: str, threads: int, force: 
 def _need(bundle: Bundle, engine: str, target: str, threads: int, available: int) -> Need:
     entry = bundle.target(target)
     files = sum(bundle.manifest.files[name].bytes for name in set(entry.files.values()))
-    cache, scratch = cache_bytes(bundle.spec, KV_TYPE, bundle.spec.context_length) or 0, 0
+    cache, scratch = cache_bytes(bundle.spec, LARGEST_KV, bundle.spec.context_length) or 0, 0
     if engine == "native" and NEAR * (files + cache) > available:
         formats = {name: (tensor.format, tensor.group_size) for name, tensor in entry.tensors.items()}
         with suppress(EngineError):  # nothing left even to plan with: the estimate tells as much

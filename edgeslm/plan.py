@@ -21,7 +21,6 @@ from edgeslm.memory import cache_bytes
 from edgeslm.spec import Attention, DecoderSpec, tensor_shapes
 
 CHUNK = 256  # rows of one pass: SLM_CHUNK of native/program.h
-KV_TYPE = "f32"
 PROCESS_BYTES = 120_000_000  # Python, NumPy, the kernels and a large tokenizer, beside the model
 
 
@@ -72,10 +71,11 @@ class Plan:
 
 def predict(spec: DecoderSpec, formats: Formats, device: Device, prompt: int) -> Plan:
     """A plan for sessions of the whole context, and prompts of ``prompt`` tokens."""
+    memory = footprint(spec, formats, device.threads)
     layers, head = _linears(spec, formats)
-    rates, kv_read = device.rates, cache_bytes(spec, KV_TYPE, prompt) or 0
+    rates, kv_read = device.rates, cache_bytes(spec, memory.kv_dtype, prompt) or 0
     return Plan(
-        memory=footprint(spec, formats, device.threads),
+        memory=memory,
         memory_bytes=device.memory_bytes,
         bytes_per_token=sum(work.bytes for work in (*layers.values(), *head.values())) + kv_read,
         prompt_tokens=prompt,

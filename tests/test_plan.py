@@ -37,6 +37,7 @@ RATES = Rates(
     1e9, {"q4": 0.5, "q8": 0.5, "f32": 0.5, "f16": 0.5}, dict.fromkeys(("q4", "q8", "f32", "f16"), 1e9), 1e9, 1e-3
 )
 DEVICE = Device("test", 10**9, 2, RATES, {})
+KV = footprint(SPEC, FORMATS, 1).kv_dtype
 LAYER_MACS = 128 * (128 + 64 + 64) + 128 * 128 + 3 * 128 * 256
 HEAD_MACS = 512 * 128
 
@@ -63,12 +64,12 @@ def test_the_cache_of_a_window_is_its_ring() -> None:
     found = footprint(SPEC, FORMATS, 1)
     rows = 2048 + 2 * 768  # a window of 300 keeps 299 + 256 rows, in blocks of 256
     assert 0 <= found.kv_bytes - cache_rows_bytes(rows) < 64 * 3 * 8  # and a word for each block
-    unbound = cache_bytes(SPEC, "f32", 2048)
+    unbound = cache_bytes(SPEC, KV, 2048)
     assert unbound is not None and unbound < found.kv_bytes
 
 
 def cache_rows_bytes(rows: int) -> int:
-    return rows * 2 * FULL.n_kv_heads * FULL.head_dim * 4
+    return (cache_bytes(replace(SPEC, layout=(0,), blocks=SPEC.blocks[:1], context_length=1 << 20), KV, rows)) or 0
 
 
 def test_scratch_grows_with_threads_and_weights_with_bits() -> None:
@@ -91,8 +92,8 @@ def test_the_time_of_a_token() -> None:
     layers = sum(size for name, size in sizes.items() if FORMATS[name][0] == "q4" and name != "embed")
     assert seconds(plan.decode, "layers:") == pytest.approx(layers / 0.5e9)
     assert seconds(plan.decode, "output head") == pytest.approx(sizes["embed"] / 0.5e9)
-    kv = cache_bytes(SPEC, "f32", 1000)
-    assert kv == 4 * 2 * 2 * 32 * (1000 + 300 + 300)
+    kv = cache_bytes(SPEC, KV, 1000)
+    assert kv == cache_rows_bytes(1000 + 300 + 300)
     assert seconds(plan.decode, "attention") == pytest.approx(kv / 1e9)  # more than its multiply-adds take
     assert seconds(plan.decode, "µs") == pytest.approx(3e-3)
     assert plan.bytes_per_token == layers + sizes["embed"] + kv

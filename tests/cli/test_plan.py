@@ -17,7 +17,7 @@ from edgeslm.devices import find_device
 Edgeslm = Callable[..., Any]
 FIGURES = {
     *("weights_bytes", "kv_bytes", "scratch_bytes", "process_bytes", "total_bytes", "memory_bytes", "fits"),
-    *("prefill_tok_s", "decode_tok_s", "first_token_s", "bytes_per_token"),
+    *("prefill_tok_s", "decode_tok_s", "first_token_s", "bytes_per_token", "kv_dtype"),
 }
 QWEN = {  # Qwen2.5-0.5B's config, in what matters
     **{"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24},
