@@ -22,7 +22,13 @@ _TEXT = ("The little cat sat on the mat and the little dog sat on the log. GrÃ¶Ã
 
 
 # Tests that drive code of native/; the sanitizer build runs these.
-NATIVE_TESTS = ("kernels/", "hostile/", "engines/test_native", "generation/test_sampling")
+NATIVE_TESTS = (
+    "kernels/",
+    "engines/test_native",
+    "generation/test_sampling",
+    "hostile/test_mutations",
+    "hostile/test_session_files",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -43,10 +44,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def in_process(capsys: pytest.CaptureFixture[str]) -> Edgeslm:
-    """As ``edgeslm``, without the cost of a process."""
+def edgeslm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Edgeslm:
+    """As the command, without the cost of a process."""
 
-    def run(*arguments: object) -> Done:
+    def run(*arguments: object, stdin: bytes = b"") -> Done:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         code = main([str(a) for a in arguments])
         return Done(code, *capsys.readouterr())
 
@@ -54,10 +56,17 @@ def in_process(capsys: pytest.CaptureFixture[str]) -> Edgeslm:
 
 
 @pytest.fixture
-def edgeslm() -> Edgeslm:
-    def run(*arguments: object, stdin: bytes = b"", **environment: str) -> Done:
+def in_process(edgeslm: Edgeslm) -> Edgeslm:
+    return edgeslm
+
+
+@pytest.fixture
+def process() -> Edgeslm:
+    """The command itself."""
+
+    def run(*arguments: object, **environment: str) -> Done:
         command = [sys.executable, "-m", "edgeslm", *map(str, arguments)]
-        done = subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **environment}, check=False)
+        done = subprocess.run(command, capture_output=True, env={**os.environ, **environment}, check=False)
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run

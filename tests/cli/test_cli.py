@@ -21,21 +21,21 @@ ENGINE = ("--engine", "onnxruntime")
 VERBS = ["convert", "verify", "inspect", "run", "translate", "bench", "plan", "doctor", "demo"]
 
 
-def test_version_and_help(edgeslm: Edgeslm) -> None:
-    assert edgeslm("--version").out.strip().endswith(__version__)
-    overview = edgeslm("--help")
+def test_version_and_help(process: Edgeslm) -> None:
+    assert process("--version").out.strip().endswith(__version__)
+    overview = process("--help")
     assert overview.code == 0 and all(verb in overview.out for verb in VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_each_verb_explains_itself_with_an_example(in_process: Edgeslm, verb: str) -> None:
-    done = in_process(verb, "--help")
+def test_each_verb_explains_itself_with_an_example(edgeslm: Edgeslm, verb: str) -> None:
+    done = edgeslm(verb, "--help")
     assert done.code == 0 and f"edgeslm {verb}" in done.out.split("Usage:")[1].split("\n", 1)[1]
     assert "--json" in done.out
 
 
-def test_run_prints_the_completion(edgeslm: Edgeslm, bundle: Path) -> None:
-    done = edgeslm("run", bundle, PROMPT, *ENGINE)
+def test_run_prints_the_completion(process: Edgeslm, bundle: Path) -> None:
+    done = process("run", bundle, PROMPT, *ENGINE)
     assert (done.code, done.out, done.err) == (0, ANSWER + "\n", "")
 
 
@@ -68,9 +68,9 @@ def test_sampling_options(edgeslm: Edgeslm, bundle: Path) -> None:
     assert text("--top-p", 0) == ANSWER + "\n"
 
 
-def test_stopping_and_penalty_options(in_process: Edgeslm, bundle: Path) -> None:
+def test_stopping_and_penalty_options(edgeslm: Edgeslm, bundle: Path) -> None:
     def found(*options: object) -> Any:
-        return in_process("run", bundle, PROMPT, *ENGINE, "--json", *options).json
+        return edgeslm("run", bundle, PROMPT, *ENGINE, "--json", *options).json
 
     whole = found("--logprobs", 2)
     assert whole["text"] == ANSWER and whole["finish_reason"] == "eos"
@@ -116,8 +116,8 @@ def test_stopping_and_penalty_options(in_process: Edgeslm, bundle: Path) -> None
     ],
     ids=str,
 )
-def test_wrong_usage_is_code_2(in_process: Edgeslm, arguments: tuple[object, ...]) -> None:
-    done = in_process(*arguments, "--json")
+def test_wrong_usage_is_code_2(edgeslm: Edgeslm, arguments: tuple[object, ...]) -> None:
+    done = edgeslm(*arguments, "--json")
     assert done.code == 2 and "Traceback" not in done.err
     assert set(done.json["error"]) == {"type", "message"}
 
@@ -137,17 +137,17 @@ def test_wrong_usage_is_code_2(in_process: Edgeslm, arguments: tuple[object, ...
     ],
     ids=str,
 )
-def test_an_error_is_one_line_and_code_1(in_process: Edgeslm, bundle: Path, arguments: tuple[object, ...]) -> None:
+def test_an_error_is_one_line_and_code_1(edgeslm: Edgeslm, bundle: Path, arguments: tuple[object, ...]) -> None:
     filled = [str(a).replace("BUNDLE", str(bundle)) for a in arguments]
-    done = in_process(*filled)
+    done = edgeslm(*filled)
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("edgeslm: ") and done.err.count("\n") == 1
-    as_json = in_process(*filled, "--json")
+    as_json = edgeslm(*filled, "--json")
     assert as_json.code == 1 and done.err == f"edgeslm: {as_json.json['error']['message']}\n"
 
 
-def test_debug_shows_the_traceback(edgeslm: Edgeslm) -> None:
-    done = edgeslm("inspect", "absent", EDGESLM_DEBUG="1")
+def test_debug_shows_the_traceback(process: Edgeslm) -> None:
+    done = process("inspect", "absent", EDGESLM_DEBUG="1")
     assert done.code == 1 and "Traceback" in done.err
 
 
@@ -217,13 +217,13 @@ def test_inspect(edgeslm: Edgeslm, bundle: Path) -> None:
     assert "model.onnx.data" in edgeslm("inspect", bundle).out
 
 
-def test_doctor(edgeslm: Edgeslm, in_process: Edgeslm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor(edgeslm: Edgeslm, monkeypatch: pytest.MonkeyPatch) -> None:
     found = edgeslm("doctor", "--json").json
     assert found["edgeslm"] == __version__ and found["threads"] >= 1
     assert all(set(engine) == {"available", "reason"} for engine in found["engines"].values())
     assert found["engines"]["native"]["available"] and found["isa"]
     monkeypatch.setattr("edgeslm.engines.trial.why_not", lambda name: "crashes: SIGILL" if name == "native" else "")
-    refused = in_process("doctor", "--json").json
+    refused = edgeslm("doctor", "--json").json
     assert refused["isa"] is None
     assert refused["engines"]["native"] == {"available": False, "reason": "crashes: SIGILL"}
 
@@ -276,22 +276,22 @@ def test_convert_and_run(edgeslm: Edgeslm, tmp_path: Path) -> None:
 
 
 def test_a_conversion_that_differs_too_much_says_so(
-    in_process: Edgeslm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgeslm: Edgeslm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgeslm.cli.demo import MODEL
     from edgeslm.converters import verify
 
     monkeypatch.setitem(verify.LIMITS, "int8", {"kl": 0.0})
-    done = in_process("convert", MODEL, tmp_path / "b", "--json")
+    done = edgeslm("convert", MODEL, tmp_path / "b", "--json")
     assert done.code == 0 and done.json["verification"]["passed"] is False
     assert "differs too much from the original" in done.err
 
 
-def test_warnings_go_to_stderr(edgeslm: Edgeslm, bundle: Path, tmp_path: Path) -> None:
+def test_warnings_go_to_stderr(process: Edgeslm, bundle: Path, tmp_path: Path) -> None:
     changed = shutil.copytree(bundle, tmp_path / "b")
     (changed / "generation_config.json").write_text('{"eos_token_id": 2, "no_repeat_ngram_size": 9}')
     list_anew(changed, "generation_config.json")
-    done = edgeslm("run", changed, PROMPT, *ENGINE, "--json")
+    done = process("run", changed, PROMPT, *ENGINE, "--json")
     assert done.json["text"] == ANSWER
     assert done.err == "edgeslm: generation_config.json: no_repeat_ngram_size 9 is not applied\n"
 

@@ -34,8 +34,8 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "qwen"
 
 
-def test_a_checkpoint_that_is_not_there_yet(in_process: Edgeslm, source: Path) -> None:
-    found = in_process("plan", source, "--device", "rpi5-8gb", "--json").json
+def test_a_checkpoint_that_is_not_there_yet(edgeslm: Edgeslm, source: Path) -> None:
+    found = edgeslm("plan", source, "--device", "rpi5-8gb", "--json").json
     assert set(found) > FIGURES and found["quantize"] == "int8" and found["fits"] is True
     assert list(found["levels"]) == ["none", "fp16", "int8", "int4"]
     weights = [level["weights_bytes"] for level in found["levels"].values()]
@@ -48,38 +48,38 @@ def test_a_checkpoint_that_is_not_there_yet(in_process: Edgeslm, source: Path) -
     assert found["device"]["sources"]["read_bytes_per_s"]
 
 
-def test_what_fits_a_small_board(in_process: Edgeslm, source: Path) -> None:
-    small = in_process("plan", source, "--device", "pi-zero-2w", "--context", 512, "--json").json
+def test_what_fits_a_small_board(edgeslm: Edgeslm, source: Path) -> None:
+    small = edgeslm("plan", source, "--device", "pi-zero-2w", "--context", 512, "--json").json
     assert [level["fits"] for level in small["levels"].values()] == [False] * 4 and small["quantize"] == "int4"
-    larger = in_process("plan", source, "--device", "rpi4-4gb", "--context", 512, "--json").json
+    larger = edgeslm("plan", source, "--device", "rpi4-4gb", "--context", 512, "--json").json
     assert larger["fits"] and larger["kv_bytes"] == small["kv_bytes"]
     assert larger["decode_tok_s"] > small["decode_tok_s"]
-    longer = in_process("plan", source, "--device", "rpi4-4gb", "--context", 32768, "--json").json
+    longer = edgeslm("plan", source, "--device", "rpi4-4gb", "--context", 32768, "--json").json
     assert longer["kv_bytes"] == 64 * larger["kv_bytes"]
 
 
-def test_one_level_alone_and_text(in_process: Edgeslm, source: Path) -> None:
-    done = in_process("plan", source, "--device", "rpi5-8gb", "--quantize", "int4", "--group-size", 128)
+def test_one_level_alone_and_text(edgeslm: Edgeslm, source: Path) -> None:
+    done = edgeslm("plan", source, "--device", "rpi5-8gb", "--quantize", "int4", "--group-size", 128)
     assert done.code == 0 and "int4\t" in done.out and "int8\t" not in done.out
     assert "int4: fits" in done.out and "GB/s x 0.87)" in done.out and "source" in done.out
-    done = in_process("plan", source, "--device", "pi-zero-2w", "--quantize", "none")
+    done = edgeslm("plan", source, "--device", "pi-zero-2w", "--quantize", "none")
     assert done.code == 0 and "none: does not fit" in done.out
 
 
-def test_a_bundle_as_it_was_quantised(in_process: Edgeslm, tiny_bundle: Path) -> None:
-    found = in_process("plan", tiny_bundle, "--device", "rpi5-8gb", "--json").json
+def test_a_bundle_as_it_was_quantised(edgeslm: Edgeslm, tiny_bundle: Path) -> None:
+    found = edgeslm("plan", tiny_bundle, "--device", "rpi5-8gb", "--json").json
     assert found["quantize"] == "int4" and list(found["levels"]) == ["int4"]
     assert all("(q4)" in term["what"] for term in found["decode"] if "MB (" in term["what"])
-    shorter = in_process("plan", tiny_bundle, "--device", "rpi5-8gb", "--context", 16, "--json").json
+    shorter = edgeslm("plan", tiny_bundle, "--device", "rpi5-8gb", "--context", 16, "--json").json
     assert shorter["context"] == 16 == shorter["prompt_tokens"] and shorter["kv_bytes"] <= found["kv_bytes"]
-    done = in_process("plan", tiny_bundle, "--device", "rpi5-8gb", "--context", 10**6)
+    done = edgeslm("plan", tiny_bundle, "--device", "rpi5-8gb", "--context", 10**6)
     assert done.code == 1 and "the bundle's own" in done.err
 
 
-def test_this_machine(in_process: Edgeslm, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine(edgeslm: Edgeslm, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for constant in ("REPEAT", "MACS", "SECONDS"):  # quick: no figure is looked at
         monkeypatch.setattr(probe, constant, 0.001)
-    found = in_process("plan", tiny_bundle, "--device", "this", "--threads", 1, "--json").json
+    found = edgeslm("plan", tiny_bundle, "--device", "this", "--threads", 1, "--json").json
     assert found["device"]["threads"] == 1 and found["decode_tok_s"] > 0 and found["fits"]
 
 
@@ -97,24 +97,24 @@ def test_a_hub_id_from_the_cache_without_network(
     assert found["weights_bytes"] > 494e6
 
 
-def test_a_hub_id_that_is_not_to_be_had(in_process: Edgeslm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_that_is_not_to_be_had(edgeslm: Edgeslm, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(hub_id: str, name: str) -> str:
         assert (hub_id, name) == ("someone/else", "config.json")
         raise LocalEntryNotFoundError("offline, and not in the cache")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
-    done = in_process("plan", "someone/else", "--device", "rpi5-8gb")
+    done = edgeslm("plan", "someone/else", "--device", "rpi5-8gb")
     assert done.code == 1 and "someone/else: no such folder here" in done.err and "offline" in done.err
 
 
-def test_wrong_usage(in_process: Edgeslm, source: Path, tmp_path: Path) -> None:
+def test_wrong_usage(edgeslm: Edgeslm, source: Path, tmp_path: Path) -> None:
     for arguments in ((), ("--device", "gameboy"), ("--device", "rpi5-8gb", "--context", 0)):
-        assert in_process("plan", source, *arguments).code == 2
-    assert "rpi5-8gb" in in_process("plan", source, "--device", "gameboy").err
-    done = in_process("plan", tmp_path / "absent", "--device", "rpi5-8gb")
+        assert edgeslm("plan", source, *arguments).code == 2
+    assert "rpi5-8gb" in edgeslm("plan", source, "--device", "gameboy").err
+    done = edgeslm("plan", tmp_path / "absent", "--device", "rpi5-8gb")
     assert done.code == 1 and "no such folder" in done.err
-    done = in_process("plan", source, "--device", "rpi5-8gb", "--quantize", "none", "--embed", "int8")
+    done = edgeslm("plan", source, "--device", "rpi5-8gb", "--quantize", "none", "--embed", "int8")
     assert done.code == 1 and "keeps the embedding unquantised" in done.err
     (source / "config.json").write_text(json.dumps({**QWEN, "rope_scaling": {"rope_type": "spiral", "factor": 2}}))
-    done = in_process("plan", source, "--device", "rpi5-8gb")
+    done = edgeslm("plan", source, "--device", "rpi5-8gb")
     assert done.code == 1 and "spiral" in done.err

@@ -1,4 +1,4 @@
-"""A run on any engine must not depend on how it was cut: random traces. EDGESLM_TRACES sets how many (150)."""
+"""A run on any engine must not depend on how it was cut: random traces. EDGESLM_TRACES sets how many (60)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeslm.engines.registry import ENGINES as REGISTRY
 from edgeslm.engines.registry import open_engine
 from edgeslm.spec import DecoderSpec
 
-COUNT = int(os.environ.get("EDGESLM_TRACES", "150"))
+COUNT = int(os.environ.get("EDGESLM_TRACES", "60"))
 ENGINES = ("native", "onnxruntime", "litert", "reference")
 # onnxruntime's attention rounds otherwise where it is cut otherwise. With int8 weights that can flip the rounding of an
 # activation, and so a token: seen in one row of 30,000.
@@ -57,13 +57,13 @@ def test_random_traces_give_the_tokens_of_cold_runs(model: str, name: str, tmp_p
     assert counts["near-ties"] <= counts["rows"] / 100
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", ENGINES[:3])  # reference is too slow for them
 @pytest.mark.parametrize("model", ["stories260K", "en-de-6m"])
 def test_trained_models(model: str, name: str, shared: Path, tmp_path: Path) -> None:
     target = REGISTRY[name][0]
     convert(shared / "models" / model, tmp_path / "bundle", to=(target,), options=OPTIONS[name], check=False)
     engine = open_engine(Bundle.open(tmp_path / "bundle"), name, 1)
-    count = -(-COUNT // (150 if name == "reference" else 50))  # which is slow
+    count = -(-COUNT // 50)
     counts = run_traces(engine, count, lengths_around(16), tmp_path, exact=name == "native")
     print(model, name, dict(counts))
     assert counts["rows"] > 10 and counts["near-ties"] <= counts["rows"] / 100
