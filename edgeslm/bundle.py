@@ -6,9 +6,10 @@ import hashlib
 import json
 import mmap
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,9 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
+    _maps: WeakValueDictionary[str, npt.NDArray[np.uint8]] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False, compare=False
+    )  # so that engines opened on one bundle share them
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], check: Check = "fast") -> Bundle:
@@ -92,6 +96,11 @@ class Bundle:
             raise BundleError(f"{self.folder}: no {name} in this bundle")
         if limit is not None and entry.bytes > limit:
             raise BundleError(f"{name}: {entry.bytes} bytes; expected at most {limit}")
+        if (mapped := self._maps.get(name)) is None:
+            mapped = self._maps[name] = self._map(name, entry)
+        return mapped
+
+    def _map(self, name: str, entry: FileEntry) -> npt.NDArray[np.uint8]:
         with open_plain(self.folder, name) as file:
             size = os.fstat(file.fileno()).st_size
             if size not in entry.sizes:

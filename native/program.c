@@ -139,7 +139,7 @@ static int op_ok(const slm_program *p, int64_t i) {
     }
 }
 
-/* Each layer's cache is filled by exactly one KV_STORE, before it is read; exactly one SELECT, the last LINEAR behind it. */
+/* Each layer's cache is filled by exactly one KV_STORE, before it is read; SELECTs stand together, the last LINEAR behind them. */
 static enum slm_status check_order(const slm_program *p, int64_t *where) {
     int64_t stored = 0, selected = 0;
     for (*where = 0; *where < p->n_ops; ++*where) {
@@ -147,7 +147,7 @@ static enum slm_status check_order(const slm_program *p, int64_t *where) {
         if (op->kind == SLM_KV_STORE && (selected || op->layer != stored++)) return SLM_BAD_OP;
         if (op->kind == SLM_ATTEND && (selected || op->layer >= stored)) return SLM_BAD_OP;
         if (op->kind == SLM_EMBED && selected) return SLM_BAD_OP;
-        if (op->kind == SLM_SELECT && selected++) return SLM_BAD_OP;
+        if (op->kind == SLM_SELECT && selected++ && op[-1].kind != SLM_SELECT) return SLM_BAD_OP;
     }
     return selected && stored == p->n_layers ? SLM_OK : SLM_BAD_OP;
 }

@@ -53,7 +53,37 @@ def build_program(spec: DecoderSpec, tensors: Mapping[str, TensorEntry]) -> Prog
     """The program of a decoder whose weights are stored as ``tensors`` tell."""
     builder = NativeBuilder(spec, tensors)
     build(spec, builder)
-    return builder.program
+    return _select_early(builder.program)
+
+
+def _select_early(program: Program) -> Program:
+    """The rows whose logits are wanted, taken right behind the last attention instead of behind the last layer.
+
+    What follows it works on rows one by one, so those of a prompt, but for the last, need not pass through it.
+    """
+    ops, widths = program.ops, list(program.values)
+    first = 1 + max(i for i, op in enumerate(ops) if op.kind == "attend")
+    last = next(i for i, op in enumerate(ops) if op.kind == "select")
+    taken: dict[int, int] = {}  # values made before, and their wanted rows
+    made: set[int] = set()
+    for op in ops[first:last]:
+        for value in (*op.inputs, *(op.outputs if op.accumulate else ())):
+            if value not in made and value not in taken:
+                taken[value] = len(widths)
+                widths.append(widths[value])
+        made.update(op.outputs)
+    renamed = {**taken, ops[last].outputs[0]: taken[ops[last].inputs[0]]}
+    selects = [Op("select", (value,), (rows,)) for value, rows in taken.items()]
+    behind = [_rename(op, renamed) for op in (*ops[first:last], *ops[last + 1 :])]
+    return replace(program, values=widths, ops=[*ops[:first], *selects, *behind])
+
+
+def _rename(op: Op, names: Mapping[int, int]) -> Op:
+    return replace(
+        op,
+        inputs=tuple(names.get(value, value) for value in op.inputs),
+        outputs=tuple(names.get(value, value) for value in op.outputs),
+    )
 
 
 class NativeBuilder:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 
 class Kind(Enum):
@@ -126,7 +127,7 @@ class Protector:
             (Kind.MARK, [foreign, symbols]),
         )
         self._kinds = [kind for kind, _ in groups]
-        self._pattern = re.compile("|".join(f"({'|'.join(patterns)})" for _, patterns in groups))
+        self._source = "|".join(f"({'|'.join(patterns)})" for _, patterns in groups)
         plain_letters = known or r"\w"
         # Nearly every sentence has no span, which this finds out at a fraction of the cost.
         self._suspect = re.compile(
@@ -140,6 +141,11 @@ class Protector:
     def kept(self, text: str) -> Counter[str]:
         """How often each kept piece occurs in a text."""
         return Counter(text[span.start : span.end] for span in self.spans(text))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """Compiled when it is needed first: that takes longer than opening a small model."""
+        return re.compile(self._source)
 
     def _find(self, text: str) -> Iterator[Span]:
         for found in self._pattern.finditer(text):

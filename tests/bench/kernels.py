@@ -1,9 +1,10 @@
 """Speed of every kernel of the manifest that this CPU runs, on one thread.
 
-    python tests/bench/kernels.py [--op linear] [--format q4] [--isa avx2] [--shape 8192x2048]
+    python tests/bench/kernels.py [--op linear] [--format q4] [--isa avx2] [--shape 8192x2048] [--rows 1 2 4 8 16]
 
-With one row, weights are rotated through more copies than most caches hold, so GB/s is memory's. Times
-are CPU time of the thread, the best of several. embed is called row by row: mostly the cost of a call.
+With few rows, weights are rotated through more copies than most caches hold, so GB/s is memory's; "x" is the cost in
+units of the first number of rows. Times are CPU time of the thread, the best of several, in which numbers of rows take
+turns. embed is called row by row: mostly the cost of a call.
 """
 
 from __future__ import annotations
@@ -22,19 +23,26 @@ from edgeslm.formats import FORMATS
 F32Array = npt.NDArray[np.float32]
 U8Array = npt.NDArray[np.uint8]
 
-ROWS = (1, 4, 8, 64, 256)
+ROWS = (1, 2, 4, 8, 16, 64, 256)
+FEW = 16  # rows of a step: each meets weights that come from memory
 REPEATS = 7
 ROTATE_BYTES = 256 << 20
 
 
 def best_time(run: Callable[[], int]) -> float:
     """Seconds per unit of work; run() does some and says how many."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.thread_time()
-        units = run()
-        times.append((time.thread_time() - start) / units)
-    return min(times)
+    return best_times([run])[0]
+
+
+def best_times(runs: list[Callable[[], int]]) -> list[float]:
+    """The same for several, which take turns."""
+    return [min(times) for times in zip(*([timed(run) for run in runs] for _ in range(REPEATS)), strict=True)]
+
+
+def timed(run: Callable[[], int]) -> float:
+    start = time.thread_time()
+    units = run()
+    return (time.thread_time() - start) / units
 
 
 def aligned(values: npt.NDArray[Any]) -> U8Array:
@@ -45,28 +53,32 @@ def aligned(values: npt.NDArray[Any]) -> U8Array:
     return out
 
 
-def bench_linear(format: str, isa: str, group: int, n: int, k: int) -> None:
+def bench_linear(format: str, isa: str, group: int, n: int, k: int, rows: tuple[int, ...]) -> None:
     weights = np.random.default_rng(0).standard_normal((n, k)).astype(np.float32)
     parts = FORMATS[format].encode(weights, group)
     data = aligned(parts["data"])
     scales = aligned(parts["scales"]).view(np.float32) if group else None
     size = data.nbytes + (scales.nbytes if scales is not None else 0)
     copies = [data] + [aligned(data) for _ in range(ROTATE_BYTES // data.nbytes)]
-    for m in ROWS:
+
+    def make_run(m: int) -> Callable[[], int]:
         x = _native.pack(format, isa, np.ones((m, k), np.float32), group)
         x = aligned(x).reshape(x.shape)
         y = np.empty((m, n), np.float32)
-        used = copies if m == 1 else copies[:1]
+        used = copies if m <= FEW else copies[:1]
 
-        def run(used: list[U8Array] = used, x: U8Array = x, y: F32Array = y) -> int:
+        def run() -> int:
             for copy in used:
                 _native.linear(format, isa, copy, scales, n, k, group, x, y, 0, n)
             return len(used)
 
-        seconds = best_time(run)
-        rate = m * n * k / seconds / 1e9
-        line = f"linear {format:3} {group:3} {isa:6} n={n} k={k} m={m:<3} {rate:7.1f} GMAC/s"
-        print(line + (f" {size / seconds / 1e9:6.1f} GB/s" if m == 1 else ""), flush=True)
+        return run
+
+    times = best_times([make_run(m) for m in rows])
+    for m, seconds in zip(rows, times, strict=True):
+        rate, cost = m * n * k / seconds / 1e9, seconds / times[0]
+        line = f"linear {format:3} {group:3} {isa:6} n={n} k={k} m={m:<3} {rate:7.1f} GMAC/s  x {cost:6.2f}"
+        print(line + (f" {size / seconds / 1e9:6.1f} GB/s" if m <= FEW else ""), flush=True)
 
 
 def bench_read(isa: str) -> None:
@@ -103,6 +115,7 @@ def main() -> None:
     for name in ("op", "format", "isa"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--shape", default="8192x2048", help="n x k")
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="of linear's input")
     args = parser.parse_args()
     n, k = map(int, args.shape.split("x"))
     for op, format, isa, runnable in _native.kernel_rows():
@@ -113,8 +126,10 @@ def main() -> None:
             bench_read(isa)
         if op in ("linear", "pack", "embed", "quantize"):
             for group in (32, 128) if FORMATS[format].grouped else (0,):
-                bench = bench_linear if op == "linear" else bench_simple
-                bench(*(() if op == "linear" else (op,)), format, isa, group, n, k)
+                if op == "linear":
+                    bench_linear(format, isa, group, n, k, tuple(args.rows))
+                else:
+                    bench_simple(op, format, isa, group, n, k)
 
 
 if __name__ == "__main__":

@@ -19,20 +19,35 @@ from .tiny import make_spec, make_weights, store
 SPEC = make_spec(layers=1)
 
 
-def kinds(**fields: Any) -> list[str]:
-    spec = make_spec(layers=1, **fields)
+def kinds(layers: int = 1, **fields: Any) -> list[str]:
+    spec = make_spec(layers=layers, **fields)
     tensors, _, _ = store(make_weights(spec))
     return [op.kind + "+" * op.accumulate for op in build_program(spec, tensors).ops]
 
 
 def test_additions_and_shared_inputs_are_fused() -> None:
-    layer = ["norm", "linear", "kv_store", "attend", "linear+", "norm", "linear", "act_mul", "linear+"]
-    assert kinds() == ["embed", *layer, "select", "norm", "linear"]
+    attention, mlp = ["norm", "linear", "kv_store", "attend"], ["linear+", "norm", "linear", "act_mul", "linear+"]
+    selects = ["select"] * 2  # of the attention's result and the residual: the last layer's mlp is for wanted rows only
+    assert kinds() == ["embed", *attention, *selects, *mlp, "norm", "linear"]
+    assert kinds(2) == ["embed", *attention, *mlp, *attention, *selects, *mlp, "norm", "linear"]
 
 
 def test_additions_go_into_a_norm_behind_the_branch() -> None:
-    layer = ["linear", "kv_store", "attend", "linear", "norm+", "linear", "act_mul", "linear", "norm+"]
-    assert kinds(block={"norm_in": False, "norm_out": True}) == ["embed", *layer, "select", "norm", "linear"]
+    attention, mlp = ["linear", "kv_store", "attend"], ["linear", "norm+", "linear", "act_mul", "linear", "norm+"]
+    found = kinds(block={"norm_in": False, "norm_out": True})
+    assert found == ["embed", *attention, "select", "select", *mlp, "norm", "linear"]
+
+
+def test_selects_are_there_and_stand_together() -> None:
+    parts = Parts()
+    parts.program.ops = [op for op in parts.program.ops if op.kind != "select"]
+    with pytest.raises(ModelFormatError, match=r"operation \d+"):
+        parts.open()
+    parts = Parts()
+    at = kinds().index("select")
+    parts.program.ops.insert(at + 3, parts.program.ops[at])
+    with pytest.raises(ModelFormatError, match=f"operation {at + 3}"):
+        parts.open()
 
 
 class Parts:
@@ -87,7 +102,7 @@ OP_DAMAGE: list[tuple[str, dict[str, Any]]] = [
     ("act_mul", {"inputs": (0, 99)}),
     ("kv_store", {"inputs": (2, 2, 2)}),
     ("select", {"kind": "norm"}),
-    ("select", {"kind": "attend"}),
+    ("select", {"kind": "attend", "layer": 1}),
 ]
 
 
