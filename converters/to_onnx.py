@@ -47,7 +47,8 @@ def write_target(
     plan = plan_data(spec, options, graph_constants(spec), files["data"])
     for role, rows in GRAPHS.items():
         staging.write(files[role], build_graph(spec, plan, rows))
-    write_data(staging.path(files["data"]), plan, checkpoint.weights, lambda d, t: progress("onnx", d, t))
+    data = staging.path(files["data"])
+    tensors = write_data(data, plan, checkpoint.weights, lambda d, t: progress("onnx", d, t))
     staging.add(files["data"])
     settings = options.settings()
     try:
@@ -58,7 +59,7 @@ def write_target(
     else:
         files["genai_config"] = GENAI_CONFIG
         staging.write(GENAI_CONFIG, (json.dumps(config, indent=1) + "\n").encode())
-    return TargetEntry(files, settings, plan.tensors)
+    return TargetEntry(files, settings, tensors)
 
 
 def build_graph(spec: DecoderSpec, plan: DataPlan, rows: Rows, accuracy_level: int = INT8_ACTIVATIONS) -> bytes:

@@ -134,12 +134,12 @@ cdef int _fill_op(slm_op *to, object op) except -1:
 cdef int _fill_weight(slm_weight *to, tuple weight) except -1:
     cdef str format = weight[0]
     cdef const uint8_t[::1] data = weight[4]
-    cdef const float[::1] scales = weight[5]
+    cdef const uint16_t[::1] scales = weight[5]
     to.matrix.format, to.matrix.n, to.matrix.k, to.matrix.group = _FORMATS[format], weight[1], weight[2], weight[3]
     _check(data.shape[0] > 0 and (scales is None or scales.shape[0] > 0), "a weight without bytes")
-    to.matrix.data, to.data_bytes = &data[0], data.shape[0]
+    to.matrix.data, to.data_bytes, to.matrix.scale = &data[0], data.shape[0], weight[6]
     if scales is not None:
-        to.matrix.scales, to.scales_bytes = &scales[0], scales.shape[0] * sizeof(float)
+        to.matrix.scales, to.scales_bytes = &scales[0], scales.shape[0] * sizeof(uint16_t)
     return 0
 
 
@@ -198,8 +198,8 @@ cdef class Model:
                  list ropes not None, int threads):
         """See edgeslm.engines.native, which alone calls this.
 
-        weights: (format, n, k, group, data uint8[:], scales float32[:] or None) per matrix of the program; vectors: float32
-        arrays; ropes: (inv_freq float32[:], scale, q_beta, q_period).
+        weights: (format, n, k, group, data uint8[:], bits of half-precision scales uint16[:] or None, scale of all) per matrix
+        of the program; vectors: float32 arrays; ropes: (inv_freq float32[:], scale, q_beta, q_period).
         """
         cdef slm_program p
         cdef slm_status status

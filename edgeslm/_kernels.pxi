@@ -3,7 +3,7 @@
 # Everything is checked here: the C side trusts sizes, strides and alignment. `isa` None means the active instruction set.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t, uintptr_t
 
 import os
 
@@ -17,7 +17,8 @@ cdef extern from "kernels.h" nogil:
         int32_t format, group
         int64_t n, k
         const void *data
-        const float *scales
+        const uint16_t *scales
+        float scale
     ctypedef void slm_pack_fn(const float *, int64_t, int32_t, void *)
     ctypedef void slm_linear_fn(const slm_matrix *, int64_t, int64_t, const void *, size_t, int64_t, float *, int64_t,
                                 const float *, int, void *)
@@ -138,7 +139,7 @@ cdef object _aligned(size_t n):
 
 
 cdef slm_matrix _matrix(str format, int64_t n, int64_t k, int32_t group, const uint8_t[::1] data,
-                        const float[::1] scales) except *:
+                        const uint16_t[::1] scales, float scale) except *:
     cdef slm_matrix w
     w.format, w.group, w.n, w.k = _format(format, group), group, n, k
     _check(n > 0 and k > 0, f"matrix is ({n}, {k}), expected positive sizes")
@@ -146,7 +147,7 @@ cdef slm_matrix _matrix(str format, int64_t n, int64_t k, int32_t group, const u
     row_bytes = {"f32": 4 * k, "f16": 2 * k, "q8": groups * group, "q4": groups * group // 2}[format]
     _check(data.shape[0] == n * row_bytes, f"data has {data.shape[0]} bytes, expected {n * row_bytes}")
     _check(<uintptr_t>&data[0] % 16 == 0, "data is not aligned to 16 bytes")
-    w.data, w.scales = &data[0], NULL
+    w.data, w.scales, w.scale = &data[0], NULL, scale
     if group:
         _check(scales is not None and scales.shape[0] == n * groups, f"expected {n * groups} scales")
         _check(<uintptr_t>&scales[0] % 16 == 0, "scales are not aligned to 16 bytes")
@@ -171,12 +172,13 @@ def pack(str format, str isa, const float[:, ::1] x not None, int group=0):
     return out.reshape(m, -1)
 
 
-def linear(str format, str isa, const uint8_t[::1] data not None, const float[::1] scales, int64_t n, int64_t k, int group,
-           const uint8_t[:, ::1] x not None, float[:, ::1] y not None, int64_t n0, int64_t n1,
+def linear(str format, str isa, const uint8_t[::1] data not None, const uint16_t[::1] scales, float scale, int64_t n, int64_t k,
+           int group, const uint8_t[:, ::1] x not None, float[:, ::1] y not None, int64_t n0, int64_t n1,
            const float[::1] bias=None, bint accumulate=False):
-    """y[:, n0:n1] (+)= x w^T + bias, in place. x: rows from pack(); w (n, k): data and scales as the format stores them."""
+    """y[:, n0:n1] (+)= x w^T + bias, in place. x: rows from pack(); w (n, k): data, halves of scales (by their bits) and what
+    these are times, as the format stores them; of float formats no halves, and 1."""
     cdef slm_kernels table = _table(isa)
-    cdef slm_matrix w = _matrix(format, n, k, group, data, scales)
+    cdef slm_matrix w = _matrix(format, n, k, group, data, scales, scale)
     cdef int64_t m = x.shape[0], y_stride = y.shape[1]
     cdef size_t x_stride = x.shape[1]
     expected = slm_act_row_bytes(w.format, k, group)
@@ -191,18 +193,21 @@ def linear(str format, str isa, const uint8_t[::1] data not None, const float[::
         table.linear[w.format](&w, n0, n1, &x[0, 0], x_stride, m, &y[0, 0], y_stride, b, accumulate, &scratch[0])
 
 
-def embed(str format, str isa, const uint8_t[::1] data not None, const float[::1] scales, int64_t n, int64_t k, int group,
-          int64_t row, float scale, float[::1] out not None):
-    """Row `row` of the matrix w (n, k), times scale, into out[:k]."""
+def embed(str format, str isa, const uint8_t[::1] data not None, const uint16_t[::1] scales, float scale, int64_t n, int64_t k,
+          int group, int64_t row, float factor, float[::1] out not None):
+    """Row `row` of the matrix w (n, k), which is given as for linear(), times factor, into out[:k]."""
     cdef slm_kernels table = _table(isa)
-    cdef slm_matrix w = _matrix(format, n, k, group, data, scales)
+    cdef slm_matrix w = _matrix(format, n, k, group, data, scales, scale)
     _check(0 <= row < n, f"row {row} is not within 0..{n}")
     _check(out.shape[0] >= k, f"out has {out.shape[0]} values, expected {k}")
-    table.embed[w.format](&w, row, scale, &out[0])
+    table.embed[w.format](&w, row, factor, &out[0])
 
 
 def quantize(str format, str isa, const float[:, ::1] rows not None, int group):
-    """Rows (n, k) float32, finite → (data, scales) of the format, exactly as edgeslm.formats encodes them. Releases the GIL."""
+    """Rows (n, k) float32, finite → (data, float32 scales) of the format, exactly as edgeslm.formats encodes them.
+
+    Releases the GIL.
+    """
     cdef slm_kernels table = _table(isa)
     cdef int f = _format(format, group)
     _check(table.quantize[f] != NULL, f"format {format!r} is not quantised")

@@ -6,7 +6,8 @@ import numpy.typing as npt
 from edgeslm.engines.program import Program
 
 F32Array: TypeAlias = npt.NDArray[np.float32]
-Weight: TypeAlias = tuple[str, int, int, int, npt.NDArray[np.uint8], F32Array | None]
+Halves: TypeAlias = npt.NDArray[np.uint16]
+Weight: TypeAlias = tuple[str, int, int, int, npt.NDArray[np.uint8], Halves | None, float]
 RopeTable: TypeAlias = tuple[F32Array, float, float, int]
 
 def kernel_rows() -> list[tuple[str, str, str, bool]]: ...
@@ -16,7 +17,8 @@ def linear(
     format: str,
     isa: str | None,
     data: npt.NDArray[np.uint8],
-    scales: F32Array | None,
+    scales: Halves | None,
+    scale: float,
     n: int,
     k: int,
     group: int,
@@ -31,12 +33,13 @@ def embed(
     format: str,
     isa: str | None,
     data: npt.NDArray[np.uint8],
-    scales: F32Array | None,
+    scales: Halves | None,
+    scale: float,
     n: int,
     k: int,
     group: int,
     row: int,
-    scale: float,
+    factor: float,
     out: F32Array,
 ) -> None: ...
 def quantize(format: str, isa: str | None, rows: F32Array, group: int) -> tuple[npt.NDArray[np.uint8], F32Array]: ...

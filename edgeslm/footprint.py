@@ -59,8 +59,8 @@ def weight_bytes(spec: DecoderSpec, formats: Formats) -> dict[str, int]:
 
 
 def native_parts(shape: tuple[int, ...], form: str, group_size: int) -> dict[str, Part]:
-    """The parts of a stored tensor that the native engine reads."""
-    return FORMATS[form].layout(shape, group_size)
+    """The parts of a stored tensor that the native engine reads: float32 scales are for others."""
+    return {name: part for name, part in FORMATS[form].layout(shape, group_size).items() if name != "scales"}
 
 
 def _blank_tensors(

@@ -1,6 +1,6 @@
 """``edgeslm.json``: what a bundle holds. Read without trusting it, written in one piece.
 
-format          {"name": "edgeslm-bundle", "version": "MAJOR.MINOR"}; a reader refuses a newer major
+format          {"name": "edgeslm-bundle", "version": "MAJOR.MINOR"}; a reader refuses another major
 spec            the DecoderSpec
 files           path in the bundle → bytes, sha256
 targets         name ("onnx", …) → files by role, settings, the tensor table if it has one, what verification measured
@@ -19,12 +19,12 @@ from typing import Any
 
 from edgeslm.errors import BundleError, ModelFormatError
 from edgeslm.files import open_plain
-from edgeslm.formats import FORMATS, GROUP_SIZES
+from edgeslm.formats import FORMATS, GROUP_SIZES, SCALE_EXPONENTS
 from edgeslm.spec import DecoderSpec, spec_from_json, spec_to_json, tensor_shapes
 
 NAME = "edgeslm.json"
 FORMAT_NAME = "edgeslm-bundle"
-FORMAT_VERSION = (1, 0)
+FORMAT_VERSION = (2, 0)
 MAX_MANIFEST_BYTES = 64 << 20
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
@@ -70,6 +70,7 @@ class TensorEntry:
     group_size: int  # 0 for formats without groups
     file: str
     parts: dict[str, PartEntry]
+    scale_exponent: int = 0  # the part scales_f16 is times 2^this; 0 for formats without groups
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     """Read the bytes of ``edgeslm.json``.
 
     Raises:
-        BundleError: not JSON, not ours, a newer major version, or anything missing, misshapen or out of range.
+        BundleError: not JSON, not ours, another major version, or anything missing, misshapen or out of range.
     """
     root = _Reader(parse_json(raw, NAME), NAME)
     _check_version(root.child("format"))
@@ -203,10 +204,11 @@ def _check_version(r: _Reader) -> None:
     match = re.fullmatch(r"(\d{1,4})\.(\d{1,4})", version)
     if name != FORMAT_NAME or match is None:
         raise BundleError(f"{r.where}: expected {FORMAT_NAME} and MAJOR.MINOR, found {name!r} {version!r}")
-    if int(match[1]) > FORMAT_VERSION[0]:
+    if int(match[1]) != FORMAT_VERSION[0]:
+        newer = int(match[1]) > FORMAT_VERSION[0]
+        todo = "upgrade edgeslm (pip install -U edgeslm)" if newer else "convert the model again, into an empty folder"
         raise BundleError(
-            f"this bundle has format version {version}, and this edgeslm reads up to {FORMAT_VERSION[0]}.x: "
-            "upgrade edgeslm (pip install -U edgeslm)"
+            f"this bundle has format version {version}, and this edgeslm reads {FORMAT_VERSION[0]}.x: {todo}"
         )
 
 
@@ -255,7 +257,10 @@ def _tensor(r: _Reader, files: dict[str, FileEntry]) -> TensorEntry:
             raise BundleError(f"{r.where}: {k}: expected {expected[k].nbytes} bytes, found {part.bytes}")
         if part.offset % 16 or part.offset + part.bytes > files[path].bytes:
             raise BundleError(f"{r.where}: {k}: offset {part.offset} is unaligned or beyond the end of {path}")
-    return TensorEntry(name, shape, group_size, path, found)
+    exponent = r.get("scale_exponent", int)
+    if exponent not in (SCALE_EXPONENTS if grouped else (0,)):
+        raise BundleError(f"{r.where}: format {name} with scale_exponent {exponent}")
+    return TensorEntry(name, shape, group_size, path, found, exponent)
 
 
 def _check_tensors(tensors: dict[str, TensorEntry], spec: DecoderSpec, where: str) -> None:

@@ -16,15 +16,16 @@ enum slm_act { SLM_SILU, SLM_GELU, SLM_GELU_TANH, SLM_ACT_COUNT };
 
 /* A weight where it lies in the mapped file (formats: edgeslm/formats).
  *   f32, f16   data (n, k)
- *   q8         data (n, groups, group) uint8, zero point 128; scales (n, groups) f32
- *   q4         data (n, groups, group / 2) uint8, low nibble first, zero point 8; scales (n, groups) f32
- * The weight is (q - zero point) * scale. groups = ceil(k / group); group is 32, 64 or 128, and 0 for f32 and f16. data and scales
- * are 16-byte aligned. */
+ *   q8         data (n, groups, group) uint8, zero point 128; scales (n, groups) f16
+ *   q4         data (n, groups, group / 2) uint8, low nibble first, zero point 8; scales (n, groups) f16
+ * The weight is (q - zero point) * scale of its group * scale; that of the matrix is a power of two, and 1 for f32 and f16.
+ * groups = ceil(k / group); group is 32, 64 or 128, and 0 for f32 and f16. data and scales are 16-byte aligned. */
 typedef struct slm_matrix {
     int32_t format, group;
     int64_t n, k;
     const void *data;
-    const float *scales;
+    const uint16_t *scales;
+    float scale;
 } slm_matrix;
 
 /* Activation rows as the kernels of a format read them. f32, f16: the float32 rows themselves, k values.
@@ -32,8 +33,9 @@ typedef struct slm_matrix {
  *              a = value * scale, scale = max |x| / 127 over the group, value in -127..127, padding 0.
  *              q8: values in order. q4: per 32 values first the 16 of even index, then the 16 of odd index, as the nibbles lie.
  *              corrections = -(zero point of the weights) * sum of the group's values.
- * One arithmetic: acc = sum over groups, in order, of (float)(sum q * value + correction) * (weight scale * activation scale). The
- * integers are exact and the floats rounded after each operation, so every ISA gives the same bits, for any m and any n0, n1.
+ * One arithmetic: acc = sum over groups, in order, of (float)(sum q * value + correction) * (group's weight scale * activation scale),
+ * times the matrix's scale. The integers are exact and the floats rounded after each operation, so every ISA gives the same bits, for
+ * any m and any n0, n1.
  * f32 and f16: a variant may keep partial sums, but the same ones for any m, so that rows together equal rows alone bit for bit. */
 static inline int64_t slm_groups(int64_t k, int64_t group) { return (k + group - 1) / group; }
 
@@ -66,7 +68,8 @@ typedef void slm_linear_fn(const slm_matrix *w, int64_t n0, int64_t n1, const vo
 /* Row `row` of w as float32, times scale, into out (k). */
 typedef void slm_embed_fn(const slm_matrix *w, int64_t row, float scale, float *out);
 
-/* float32 rows (n, k), finite, to a weight's data and scales (sizes: slm_matrix). Every ISA gives the same bits. */
+/* float32 rows (n, k), finite, to a weight's data and float32 scales (n, groups), which have the significand of a half: what the whole
+ * tensor's halves are made of. Every ISA gives the same bits. */
 typedef void slm_quantize_fn(const float *rows, int64_t n, int64_t k, int32_t group, uint8_t *data, float *scales);
 
 /* out = x / sqrt(mean(x^2) + eps) * weight over n values; out may be x. With accumulate, added to out. */

@@ -41,12 +41,12 @@ static int weight_ok(const slm_weight *weight) {
     if (!within(w->format, SLM_FORMAT_COUNT) || w->n < 1 || w->k < 1 || w->n > INT32_MAX || w->k > SLM_MAX_WIDTH) return 0;
     int grouped = w->format == SLM_Q8 || w->format == SLM_Q4;
     if (grouped ? w->group != 32 && w->group != 64 && w->group != 128 : w->group != 0) return 0;
-    if (!w->data || (uintptr_t)w->data % 16 || (uintptr_t)w->scales % 16) return 0;
+    if (!w->data || (uintptr_t)w->data % 16 || (uintptr_t)w->scales % 16 || !is_positive(w->scale)) return 0;
     uint64_t n = (uint64_t)w->n, k = (uint64_t)w->k; /* n k < 2^51: no product below overflows */
     if (!grouped) return weight->data_bytes >= n * k * (w->format == SLM_F32 ? 4 : 2);
     uint64_t groups = (uint64_t)slm_groups(w->k, w->group);
     uint64_t row_bytes = groups * (uint64_t)w->group / (w->format == SLM_Q8 ? 1 : 2);
-    return w->scales && weight->data_bytes >= n * row_bytes && weight->scales_bytes >= n * groups * sizeof(float);
+    return w->scales && weight->data_bytes >= n * row_bytes && weight->scales_bytes >= n * groups * sizeof *w->scales;
 }
 
 static int layer_ok(const slm_program *p, const slm_layer *a) {

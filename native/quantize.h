@@ -25,6 +25,18 @@ static inline float slm_peak(const float *w, int group) {
     return 0;
 }
 
+/* To the significand of a half, ties to even; the exponent stays a float's. */
+static inline float slm_round_scale(float scale) {
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof bits);
+    bits = (bits + 0xfff + (bits >> 13 & 1)) & ~(uint32_t)0x1fff;
+    memcpy(&scale, &bits, sizeof bits);
+    return scale;
+}
+
+/* What maps weights to integers. */
+static inline float slm_inverse_scale(float scale) { return fabsf(scale) >= SLM_TINY_SCALE ? 1.0f / scale : 0.0f; }
+
 static inline float slm_sum_lanes(const float s[SLM_LANES]) {
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
@@ -61,15 +73,14 @@ static inline void slm_q4_weigh(slm_q4_group *g, const float *w, int n) {
 /* Step of candidate c = 0..SLM_CANDIDATES-1. */
 static inline float slm_q4_step(float inverse, int c) { return inverse * (float)(1 + 0.0125 * (c - SLM_SEARCH)); }
 
-/* The candidate that explains most of the group, the first on a tie, and its best scale. */
-static inline int slm_q4_choose(slm_q4_search *s, float *scale) {
+/* The best scale of the candidate that explains most of the group, the first on a tie. */
+static inline float slm_q4_scale(slm_q4_search *s) {
     float gain[SLM_CANDIDATES];
     int best = 0;
     for (int c = 0; c < SLM_CANDIDATES; c++) s->qq[c] = s->qq[c] > 1.0f ? s->qq[c] : 1.0f;
     for (int c = 0; c < SLM_CANDIDATES; c++) gain[c] = s->wq[c] * s->wq[c] / s->qq[c];
     for (int c = 1; c < SLM_CANDIDATES; c++) best = gain[c] > gain[best] ? c : best;
-    *scale = s->wq[best] / s->qq[best];
-    return best;
+    return slm_round_scale(s->wq[best] / s->qq[best]);
 }
 
 typedef void slm_quantize_group_fn(const float *w, int group, uint8_t *data, float *scale);

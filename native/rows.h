@@ -36,10 +36,10 @@ static inline float slm_half_to_float(uint16_t h) {
     return value;
 }
 
-/* Writes `count` neighbouring outputs of one row: sums plus bias (or NULL), with accumulate added to what is there. */
-static inline void slm_store_outputs(const float *sums, int64_t count, float *y, const float *bias, int accumulate) {
+/* Writes `count` neighbouring outputs of one row: sums times scale plus bias (or NULL), with accumulate added to what is there. */
+static inline void slm_store_outputs(const float *sums, int64_t count, float scale, float *y, const float *bias, int accumulate) {
     for (int64_t j = 0; j < count; j++) {
-        float v = bias ? sums[j] + bias[j] : sums[j];
+        float v = bias ? sums[j] * scale + bias[j] : sums[j] * scale;
         y[j] = accumulate ? y[j] + v : v;
     }
 }

@@ -18,7 +18,7 @@ from edgeslm.plan import CHUNK, PROCESS_BYTES, predict
 from edgeslm.probe import measure_device
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, tensor_shapes
 
-READ_PARTS = ("data", "scales")  # of a stored tensor, by the native engine
+READ_PARTS = ("data", "scales_f16")  # of a stored tensor, by the native engine
 FULL = Attention(n_heads=4, n_kv_heads=2, head_dim=32, scale=0.2, rope=0)
 WINDOW = replace(FULL, window=300)
 SPEC = DecoderSpec(

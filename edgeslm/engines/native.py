@@ -166,9 +166,9 @@ def _part(entry: TensorEntry, part: str, files: dict[str, Bytes]) -> Bytes:
 
 
 def _matrix(entry: TensorEntry, files: dict[str, Bytes]) -> _native.Weight:
-    scales = _part(entry, "scales", files).view(np.float32) if FORMATS[entry.format].grouped else None
+    scales = _part(entry, "scales_f16", files).view(np.uint16) if FORMATS[entry.format].grouped else None
     n, k = entry.shape
-    return entry.format, n, k, entry.group_size, _part(entry, "data", files), scales
+    return entry.format, n, k, entry.group_size, _part(entry, "data", files), scales, 2.0**entry.scale_exponent
 
 
 def _vector(entry: TensorEntry, files: dict[str, Bytes]) -> F32Array:
@@ -180,7 +180,7 @@ def _vector(entry: TensorEntry, files: dict[str, Bytes]) -> F32Array:
 
 def _step_bytes(program: Program, matrices: Sequence[_native.Weight], vectors: Sequence[F32Array]) -> int:
     """What one row reads: matrices of linears whole, a row of the embedding, and all vectors."""
-    sizes = [data.nbytes + (0 if scales is None else scales.nbytes) for *_, data, scales in matrices]
+    sizes = [data.nbytes + (0 if scales is None else scales.nbytes) for *_, data, scales, _ in matrices]
     linears = sum(sizes[w] for op in program.ops if op.kind == "linear" for w in op.weights)
     rows = sum(sizes[w] // matrices[w][1] for op in program.ops if op.kind == "embed" for w in op.weights)
     return linears + rows + sum(vector.nbytes for vector in vectors)

@@ -5,9 +5,22 @@ decoded in blocks of rows. Adding one: a subclass of :class:`Format` here, a row
 """
 
 from edgeslm.formats.base import Format, Part, Parts
-from edgeslm.formats.blockwise import GROUP_SIZES, Q4, Q8
+from edgeslm.formats.blockwise import GROUP_SIZES, Q4, Q8, SCALE_EXPONENTS, halve_scales, scale_exponent
 from edgeslm.formats.dense import F16, F32
 
 FORMATS: dict[str, Format] = {f.name: f for f in (F32(), F16(), Q8(), Q4())}
 
-__all__ = ["F16", "F32", "FORMATS", "GROUP_SIZES", "Q4", "Q8", "Format", "Part", "Parts"]
+__all__ = [
+    "F16",
+    "F32",
+    "FORMATS",
+    "GROUP_SIZES",
+    "Q4",
+    "Q8",
+    "SCALE_EXPONENTS",
+    "Format",
+    "Part",
+    "Parts",
+    "halve_scales",
+    "scale_exponent",
+]

@@ -38,7 +38,7 @@ class Format(ABC):
 
     @abstractmethod
     def encode(self, rows: F32Array, group_size: int) -> Parts:
-        """Quantise float32 rows."""
+        """The parts of float32 rows; of grouped formats without ``scales_f16``, which depend on the whole tensor."""
 
     @abstractmethod
     def decode(self, parts: Parts, shape: tuple[int, ...], group_size: int) -> F32Array:

@@ -5,12 +5,18 @@ integers q and one float32 scale s; the weight is (q - zero) * s with zero = 2^(
 
     q8   data (n, groups, group_size) uint8
     q4   data (n, groups, group_size / 2) uint8: element 2j in the low nibble of byte j, element 2j + 1 in the high one
-    both scales (n, groups) float32
+    both scales (n, groups) float32, which onnxruntime reads
+         scales_f16 (n, groups) float16: the same scales over a power of two of the whole tensor, which our kernels read
+
+Quantisers round scales to the significand of a half, so both copies are the same numbers, but for scales 2^30 times
+smaller than the tensor's largest: what a half cannot hold of them is dropped from both.
 
 Layout: onnxruntime, docs/ContribOperators.md, com.microsoft.MatMulNBits.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +24,14 @@ import numpy.typing as npt
 from edgeslm.formats.base import F32Array, Format, Part, Parts
 
 GROUP_SIZES = (32, 64, 128)
+SCALE_EXPONENTS = range(-126, 113)  # powers of two that are float32 numbers, for scales of any finite weights
 
 # Below these an inverse would overflow; the group is stored as zeros.
 TINY_SCALE = np.finfo(np.float32).tiny
 TINY_PEAK = np.float32(1e-36)
+
+HALF_EXPONENT = 16  # the largest half is just below 2^16
+DROPPED_BITS = 13  # of a float32's fraction, which a half has no room for
 
 
 def group_count(k: int, group_size: int) -> int:
@@ -38,6 +48,30 @@ def _grouped(rows: F32Array, group_size: int) -> F32Array:
     return rows.reshape(n, groups, group_size)
 
 
+def _round_to_half(scales: F32Array) -> F32Array:
+    """To the significand of a half, ties to even; the exponent stays a float32's."""
+    bits = scales.view(np.uint32)
+    half = np.uint32((1 << (DROPPED_BITS - 1)) - 1)
+    rounded = (bits + half + ((bits >> DROPPED_BITS) & 1)) >> DROPPED_BITS << DROPPED_BITS
+    return np.asarray(rounded, np.uint32).view(np.float32)
+
+
+def _inverse(scales: F32Array) -> F32Array:
+    """1 / scale, or 0 where the scale is too small for it."""
+    return np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=np.abs(scales) >= TINY_SCALE)
+
+
+def scale_exponent(peak: float) -> int:
+    """The power of two that brings a tensor's largest scale to the top of the range of halves."""
+    return max(math.frexp(peak)[1] - HALF_EXPONENT, SCALE_EXPONENTS.start)
+
+
+def halve_scales(scales: F32Array, exponent: int) -> tuple[npt.NDArray[np.float16], F32Array]:
+    """``scales`` as halves times 2^exponent: the halves, and the float32 scales that these are."""
+    halves = np.ldexp(scales, -exponent).astype(np.float16)
+    return halves, np.ldexp(halves.astype(np.float32), exponent)
+
+
 class _Blockwise(Format):
     grouped = True
     bits: int
@@ -48,6 +82,7 @@ class _Blockwise(Format):
         return {
             "data": Part(np.dtype("u1"), (n, groups, group_size * self.bits // 8)),
             "scales": Part(np.dtype("<f4"), (n, groups)),
+            "scales_f16": Part(np.dtype("<f2"), (n, groups)),
         }
 
     def _dequantize(self, q: npt.NDArray[np.uint8], parts: Parts, shape: tuple[int, ...]) -> F32Array:
@@ -64,9 +99,8 @@ class Q8(_Blockwise):
 
     def encode(self, rows: F32Array, group_size: int) -> Parts:
         w = _grouped(rows, group_size)
-        scales = np.abs(w).max(axis=-1) / np.float32(127)
-        inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales >= TINY_SCALE)
-        q = np.rint(w * inverse[..., None])
+        scales = _round_to_half(np.abs(w).max(axis=-1) / np.float32(127))
+        q = np.rint(w * _inverse(scales)[..., None])
         q = np.clip(q, np.float32(-127), np.float32(127)) + np.float32(128)
         return {"data": q.astype(np.uint8), "scales": scales}
 
@@ -76,6 +110,7 @@ class Q8(_Blockwise):
 
 class Q4(_Blockwise):
     """4 bits; the scale of each group is searched for the least squared error, in which large weights count more.
+    The integers are those nearest to the weights by that scale, once it is rounded.
 
     Each candidate step maps the group's largest magnitude (with its sign) to -8 · (1 + 0.0125 · c) for
     c = -SEARCH..SEARCH, rounds, and takes the best scale for those integers, s = Σ v·w·q / Σ v·q². The candidate that
@@ -95,7 +130,6 @@ class Q4(_Blockwise):
         square = (w * inverse) ** 2
         v = np.sqrt(square.sum(axis=-1, keepdims=True) / np.float32(group_size) + square)
         vw = v * w
-        best_q = np.zeros_like(w)
         best_gain = np.full(peak.shape, -1, np.float32)
         scales = np.zeros_like(peak)
         for c in range(-self.SEARCH, self.SEARCH + 1):
@@ -106,9 +140,10 @@ class Q4(_Blockwise):
             gain = wq * wq / qq
             better = gain > best_gain
             best_gain = np.where(better, gain, best_gain)
-            best_q = np.where(better, q, best_q)
             scales = np.where(better, wq / qq, scales)
-        q8 = (best_q + np.float32(8)).astype(np.uint8)
+        scales = _round_to_half(scales)
+        q = np.clip(np.rint(w * _inverse(scales)), np.float32(-8), np.float32(7))
+        q8 = (q + np.float32(8)).astype(np.uint8)
         return {"data": q8[..., 0::2] | (q8[..., 1::2] << 4), "scales": scales[..., 0]}
 
     def decode(self, parts: Parts, shape: tuple[int, ...], group_size: int) -> F32Array:

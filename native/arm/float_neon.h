@@ -35,6 +35,8 @@ static inline float32x4_t slm_widen4(uint16x4_t halves) { return vcvt_f32_f16(vr
 
 static inline float32x4_t slm_load_half4(const uint16_t *p) { return slm_widen4(vld1_u16(p)); }
 
+static inline float slm_load_half1(const uint16_t *p) { return vgetq_lane_f32(slm_widen4(vld1_dup_u16(p)), 0); }
+
 /* The first n (below 4) of 4 values, the rest 0. */
 static inline float32x4_t slm_load_half4_part(const uint16_t *p, int64_t n) {
     uint16x4_t v = vdup_n_u16(0);

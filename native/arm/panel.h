@@ -54,7 +54,7 @@ SLM_INLINE void slm_fill_strip(const slm_matrix *w, slm_panel_kernel kernel, int
     for (int r = 0; r < SLM_STRIP; r++) {
         int64_t row = j + r < n1 ? j + r : n1 - 1;
         rows[r] = (const uint8_t *)w->data + row * (blocks * 4 * kernel.bits);
-        for (int64_t g = 0; g < groups; g++) scales[g * SLM_STRIP + r] = w->scales[row * groups + g];
+        for (int64_t g = 0; g < groups; g++) scales[g * SLM_STRIP + r] = slm_load_half1(w->scales + row * groups + g);
     }
     for (int64_t b = 0; b < blocks; b++) {
         int8x16_t v[2][SLM_STRIP];
@@ -107,8 +107,8 @@ SLM_INLINE void slm_run_strip(const slm_panel_call *c, slm_tile_fn *tile, const 
         for (int64_t r = 0; r < rows; r++) a[r] = slm_act_row_at(c->w, c->x, c->x_stride, i + r);
         slm_tile_tokens(tile, strip, scales, a, rows, group, groups, out);
         for (int64_t r = 0; r < rows; r++)
-            slm_store_outputs(out + r * SLM_STRIP, width, c->y + (i + r) * c->y_stride + j, c->bias ? c->bias + j : NULL,
-                              c->accumulate);
+            slm_store_outputs(out + r * SLM_STRIP, width, c->w->scale, c->y + (i + r) * c->y_stride + j,
+                              c->bias ? c->bias + j : NULL, c->accumulate);
     }
 }
 

@@ -16,7 +16,7 @@ enum { SLM_QUAD = 4, SLM_LINE_BYTES = 64 };
 /* Four weight rows. */
 typedef struct slm_quad {
     const uint8_t *data[SLM_QUAD];
-    const float *scales[SLM_QUAD];
+    const uint16_t *scales[SLM_QUAD];
     int64_t row_bytes;
 } slm_quad;
 
@@ -44,10 +44,10 @@ SLM_INLINE void slm_prefetch_quad(const slm_quad *w, int64_t group_bytes, int64_
 }
 
 SLM_INLINE float32x4_t slm_quad_scales(const slm_quad *w, int64_t g) {
-    float32x4_t v = vld1q_dup_f32(w->scales[0] + g);
-    v = vld1q_lane_f32(w->scales[1] + g, v, 1);
-    v = vld1q_lane_f32(w->scales[2] + g, v, 2);
-    return vld1q_lane_f32(w->scales[3] + g, v, 3);
+    uint16x4_t v = vld1_dup_u16(w->scales[0] + g);
+    v = vld1_lane_u16(w->scales[1] + g, v, 1);
+    v = vld1_lane_u16(w->scales[2] + g, v, 2);
+    return slm_widen4(vld1_lane_u16(w->scales[3] + g, v, 3));
 }
 
 /* acc[token] over all groups, in order, rounded after each operation as in `ref`. */
@@ -111,7 +111,7 @@ SLM_INLINE void slm_linear_quads(const slm_matrix *w, slm_quad_kernel kernel, in
                 for (int64_t r = 0; r < rows; r++) {
                     float sums[SLM_QUAD];
                     vst1q_f32(sums, acc[r]);
-                    slm_store_outputs(sums, n1 - j < SLM_QUAD ? n1 - j : SLM_QUAD, y + (i + r) * y_stride + j,
+                    slm_store_outputs(sums, n1 - j < SLM_QUAD ? n1 - j : SLM_QUAD, w->scale, y + (i + r) * y_stride + j,
                                       bias ? bias + j : NULL, accumulate);
                 }
             }

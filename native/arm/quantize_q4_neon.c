@@ -40,7 +40,8 @@ static inline __attribute__((always_inline)) void search(const float *w, int gro
     slm_q4_search sums;
     slm_q4_weigh(&g, w, group);
     for (int c = 0; c < SLM_CANDIDATES; c++) try_step(&g, group, slm_q4_step(g.inverse, c), &sums.wq[c], &sums.qq[c]);
-    float step = slm_q4_step(g.inverse, slm_q4_choose(&sums, scale));
+    *scale = slm_q4_scale(&sums);
+    float step = slm_inverse_scale(*scale);
     for (int i = 0; i < group; i += 16) store_nibbles(w + i, step, data + i / 2);
 }
 

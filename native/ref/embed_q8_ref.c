@@ -1,8 +1,8 @@
-#include "kernels.h"
+#include "rows.h"
 
 void slm_embed_q8_ref(const slm_matrix *w, int64_t row, float scale, float *out) {
     int64_t groups = slm_groups(w->k, w->group);
     const uint8_t *q = (const uint8_t *)w->data + row * groups * w->group;
-    const float *scales = w->scales + row * groups;
-    for (int64_t k = 0; k < w->k; k++) out[k] = (float)(q[k] - 128) * scales[k / w->group] * scale;
+    const uint16_t *scales = w->scales + row * groups;
+    for (int64_t k = 0; k < w->k; k++) out[k] = (float)(q[k] - 128) * slm_half_to_float(scales[k / w->group]) * (w->scale * scale);
 }

@@ -7,10 +7,10 @@ static int32_t dot(const uint8_t *q, const int8_t *values, int64_t group) {
     return sum;
 }
 
-static float dot_row(const uint8_t *q, const float *scales, slm_act_row a, int64_t groups, int64_t group) {
+static float dot_row(const uint8_t *q, const uint16_t *scales, slm_act_row a, int64_t groups, int64_t group) {
     float acc = 0;
     for (int64_t g = 0; g < groups; g++, q += group)
-        acc += (float)(dot(q, a.values + g * group, group) + a.corrections[g]) * (scales[g] * a.scales[g]);
+        acc += (float)(dot(q, a.values + g * group, group) + a.corrections[g]) * (slm_half_to_float(scales[g]) * a.scales[g]);
     return acc;
 }
 
@@ -21,7 +21,7 @@ void slm_linear_q8_ref(const slm_matrix *w, int64_t n0, int64_t n1, const void *
     for (int64_t j = n0; j < n1; j++) {
         const uint8_t *q = (const uint8_t *)w->data + j * groups * group;
         for (int64_t i = 0; i < m; i++) {
-            float acc = dot_row(q, w->scales + j * groups, slm_act_row_at(w, x, x_stride, i), groups, group);
+            float acc = dot_row(q, w->scales + j * groups, slm_act_row_at(w, x, x_stride, i), groups, group) * w->scale;
             if (bias) acc += bias[j];
             float *out = y + i * y_stride + j;
             *out = accumulate ? *out + acc : acc;

@@ -21,7 +21,8 @@ static void quantize_group(const float *w, int group, uint8_t *data, float *scal
     slm_q4_search search;
     slm_q4_weigh(&g, w, group);
     for (int c = 0; c < SLM_CANDIDATES; c++) try_step(&g, slm_q4_step(g.inverse, c), &search.wq[c], &search.qq[c]);
-    float step = slm_q4_step(g.inverse, slm_q4_choose(&search, scale));
+    *scale = slm_q4_scale(&search);
+    float step = slm_inverse_scale(*scale);
     for (int j = 0; j < group / 2; j++) {
         int low = (int)quantize(w[2 * j], step) + 8, high = (int)quantize(w[2 * j + 1], step) + 8;
         data[j] = (uint8_t)(low | high << 4);

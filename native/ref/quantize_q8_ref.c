@@ -3,8 +3,8 @@
 #include "quantize.h"
 
 static void quantize_group(const float *w, int group, uint8_t *data, float *scale) {
-    *scale = fabsf(slm_peak(w, group)) / 127.0f;
-    float inverse = *scale >= SLM_TINY_SCALE ? 1.0f / *scale : 0.0f;
+    *scale = slm_round_scale(fabsf(slm_peak(w, group)) / 127.0f);
+    float inverse = slm_inverse_scale(*scale);
     for (int i = 0; i < group; i++)
         data[i] = (uint8_t)(int)(slm_round_even(slm_clamp(w[i] * inverse, -127.0f, 127.0f)) + 128.0f);
 }

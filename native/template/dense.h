@@ -87,7 +87,7 @@ INLINE void dense_tile(const dense_call *c, const void *const *w, int half, int6
         float out[SLM_LINEAR_STEP];
         for (int64_t q = 0; q < quads; q++)
             SUM4(out + q * QUAD, sums[q][t][0], sums[q][t][1], sums[q][t][2], sums[q][t][3]);
-        slm_store_outputs(out, count, c->y + (i + t) * c->y_stride + j, c->bias ? c->bias + j : NULL, c->accumulate);
+        slm_store_outputs(out, count, c->w->scale, c->y + (i + t) * c->y_stride + j, c->bias ? c->bias + j : NULL, c->accumulate);
     }
 }
 

@@ -60,7 +60,7 @@ void slm_linear_q8_avx2(const slm_matrix *w, int64_t n0, int64_t n1, const void 
                         int64_t y_stride, const float *bias, int accumulate, void *scratch) {
     int64_t row_bytes = slm_groups(w->k, w->group) * w->group;
     if (m < PANEL_ROWS) {
-        slm_linear_rows4(w, row_bytes, dot4, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate);
+        slm_linear_rows4(w, row_bytes, dot4, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
         return;
     }
     slm_panel_shape shape = {SLM_WIDTH, SLM_HEIGHT, row_bytes, unpack, tile};

@@ -15,6 +15,7 @@
 #include <immintrin.h>
 
 #include "rows.h"
+#include "scales.h"
 
 enum { SLM_TILE_MAX = 8 * SLM_LINEAR_STEP };
 
@@ -57,11 +58,13 @@ static inline __attribute__((always_inline)) void slm_fill_panel(const slm_matri
     int64_t groups = slm_groups(w->k, w->group), blocks = groups * w->group / 32;
     for (int r0 = 0; r0 < shape.width; r0 += 8) {
         const uint8_t *rows[8];
+        const uint16_t *halves[8];
         for (int r = 0; r < 8; r++) {
             int64_t j = n0 + r0 + r < n1 ? n0 + r0 + r : n1 - 1;
             rows[r] = (const uint8_t *)w->data + j * shape.row_bytes;
-            for (int64_t g = 0; g < groups; g++) scales[g * shape.width + r0 + r] = w->scales[j * groups + g];
+            halves[r] = w->scales + j * groups;
         }
+        for (int r = 0; r < 8; r += 4) slm_widen_scales4(halves + r, groups, shape.width, scales + r0 + r);
         for (int64_t b = 0; b < blocks; b++) {
             __m256i v[8];
             for (int r = 0; r < 8; r++) v[r] = shape.unpack(rows[r], b);
@@ -88,7 +91,8 @@ static inline __attribute__((always_inline)) void slm_linear_panels(const slm_ma
             for (int r = 0; r < shape.height; r++) rows[r] = slm_act_row_at(w, x, x_stride, i + (r < height ? r : height - 1));
             shape.tile(panel, scales, rows, w->group, groups, tile);
             for (int64_t r = 0; r < height; r++)
-                slm_store_outputs(tile + r * shape.width, width, y + (i + r) * y_stride + j, bias ? bias + j : NULL, accumulate);
+                slm_store_outputs(tile + r * shape.width, width, w->scale, y + (i + r) * y_stride + j, bias ? bias + j : NULL,
+                                  accumulate);
         }
     }
 }

@@ -36,8 +36,9 @@ static inline __attribute__((always_inline)) void search(const float *w, int gro
     slm_q4_search sums;
     slm_q4_weigh(&g, w, group);
     for (int c = 0; c < SLM_CANDIDATES; c++) try_step(&g, group, slm_q4_step(g.inverse, c), &sums.wq[c], &sums.qq[c]);
-    float step = slm_q4_step(g.inverse, slm_q4_choose(&sums, scale));
-    for (int i = 0; i < group; i += 16) store_nibbles(w + i, _mm256_set1_ps(step), data + i / 2);
+    *scale = slm_q4_scale(&sums);
+    __m256 step = _mm256_set1_ps(slm_inverse_scale(*scale));
+    for (int i = 0; i < group; i += 16) store_nibbles(w + i, step, data + i / 2);
 }
 
 /* One body per group size: the group then stays in registers. */

@@ -117,11 +117,14 @@ def test_a_large_file_is_hashed_by_a_full_check_only(bundle: Path, edit: Edit) -
         Bundle.open(bundle, check="full")
 
 
-def test_a_newer_major_version_is_refused_and_a_newer_minor_one_is_not(bundle: Path, edit: Edit) -> None:
-    edit(lambda m: m["format"].update(version="1.7"))
+def test_another_major_version_is_refused_and_a_newer_minor_one_is_not(bundle: Path, edit: Edit) -> None:
+    edit(lambda m: m["format"].update(version="2.7"))
     Bundle.open(bundle)
-    edit(lambda m: m["format"].update(version="2.0"))
-    with pytest.raises(BundleError, match=r"version 2\.0.*upgrade"):
+    edit(lambda m: m["format"].update(version="3.0"))
+    with pytest.raises(BundleError, match=r"version 3\.0.*upgrade"):
+        Bundle.open(bundle)
+    edit(lambda m: m["format"].update(version="1.0"))
+    with pytest.raises(BundleError, match=r"version 1\.0.*reads 2\.x: convert the model again"):
         Bundle.open(bundle)
 
 
@@ -136,6 +139,11 @@ def test_a_newer_major_version_is_refused_and_a_newer_minor_one_is_not(bundle: P
         (lambda t: t.update(group_size=48), "group_size"),
         (lambda t: t.update(file="elsewhere"), "do not list"),
         (lambda t: t["parts"].clear(), "expected parts"),
+        (lambda t: t["parts"].pop("scales_f16"), "expected parts"),
+        (lambda t: t.pop("scale_exponent"), "scale_exponent: expected int"),
+        (lambda t: t.update(scale_exponent=True), "scale_exponent: expected int"),
+        (lambda t: t.update(scale_exponent=-127), "scale_exponent -127"),
+        (lambda t: t.update(scale_exponent=113), "scale_exponent 113"),
     ],
 )
 def test_lies_in_the_tensor_table(

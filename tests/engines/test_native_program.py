@@ -61,7 +61,9 @@ class Parts:
             at = tensors[name].parts["data"]
             return file[at.offset : at.offset + at.bytes]
 
-        self.weights: list[Any] = [("f32", *tensors[name].shape, 0, raw(name), None) for name in self.program.matrices]
+        self.weights: list[Any] = [
+            ("f32", *tensors[name].shape, 0, raw(name), None, 1.0) for name in self.program.matrices
+        ]
         self.vectors = [raw(name).view(np.float32) for name in self.program.vectors]
         self.ropes: list[Any] = [(np.array(SPEC.ropes[0].inv_freq, np.float32), 1.0, 0.0, 0)]
         self.sizes = {"vocab": SPEC.vocab_size, "context": SPEC.context_length}
@@ -141,16 +143,16 @@ def test_sizes_out_of_range_are_refused(value: int) -> None:
 def test_a_short_file_names_the_tensor() -> None:
     parts = Parts()
     w = parts.weights[2]
-    parts.weights[2] = (*w[:4], w[4][:-1], None)
+    parts.weights[2] = (*w[:4], w[4][:-1], None, 1.0)
     with pytest.raises(ModelFormatError, match=parts.program.matrices[2]):
         parts.open()
 
 
 def test_quantised_weights_need_scales_and_a_known_group() -> None:
-    for group, scales in ((32, None), (33, np.ones(10_000, np.float32)), (32, np.ones(3, np.float32))):
+    for group, scales in ((32, None), (33, np.ones(10_000, np.uint16)), (32, np.ones(3, np.uint16))):
         parts = Parts()
         w = parts.weights[1]
-        parts.weights[1] = ("q8", w[1], w[2], group, w[4], scales)
+        parts.weights[1] = ("q8", w[1], w[2], group, w[4], scales, 1.0)
         with pytest.raises(ModelFormatError):
             parts.open()
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeslm.engines.native import NativeEngine
 from edgeslm.engines.reference import ReferenceEngine
-from edgeslm.formats import FORMATS
+from edgeslm.formats import FORMATS, halve_scales, scale_exponent
 from edgeslm.manifest import PartEntry, TensorEntry
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp, Rope, tensor_shapes
 
@@ -83,14 +83,17 @@ def store(
         f = FORMATS["f32" if w.ndim == 1 else form if isinstance(form, str) else form(name)]
         g = group if f.grouped else 0
         parts = {}
-        encoded = f.encode(w, g)
+        encoded, exponent = f.encode(w, g), 0
+        if g:
+            exponent = scale_exponent(float(np.abs(encoded["scales"]).max()))
+            encoded["scales_f16"], _ = halve_scales(encoded["scales"], exponent)
         for key, array in encoded.items():
             raw = np.ascontiguousarray(array).view(np.uint8).ravel()
             parts[key] = PartEntry(at, raw.size)
             padding = -raw.size % 16
             chunks.append(np.pad(raw, (0, padding)))
             at += raw.size + padding
-        entries[name] = TensorEntry(f.name, w.shape, g, FILE, parts)
+        entries[name] = TensorEntry(f.name, w.shape, g, FILE, parts, exponent)
         stored[name] = f.decode(encoded, w.shape, g)
     file = np.empty(at + 16, np.uint8)
     file = file[-file.ctypes.data % 16 :][:at]

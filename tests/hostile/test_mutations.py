@@ -213,7 +213,7 @@ def mutate_manifest_text(folder: Path, rng: random.Random) -> None:
                 raw.replace(b'"spec"', b'"files"', 1),
                 b"\xff\xfe" + raw,
                 raw.replace(b"0.", b"NaN,", 1),
-                raw.replace(b'"version": "1.0"', b'"version": "2.0"'),
+                raw.replace(b'"version": "2.0"', b'"version": "3.0"'),
                 b"",
             ]
         )

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pytest
 
 from edgeslm import _native
-from edgeslm.formats import FORMATS, GROUP_SIZES, Parts
+from edgeslm.formats import FORMATS, GROUP_SIZES, Parts, halve_scales, scale_exponent
 
 F32Array = npt.NDArray[np.float32]
 F64Array = npt.NDArray[np.float64]
 U8Array = npt.NDArray[np.uint8]
 I8Array = npt.NDArray[np.int8]
+U16Array = npt.NDArray[np.uint16]
 I32Array = npt.NDArray[np.int32]
 Kernel = tuple[str, int, str]  # format, group, isa
 PROT_NONE = 0
@@ -49,7 +50,8 @@ class Weight:
     format: str
     group: int
     data: U8Array
-    scales: F32Array | None
+    scales: U16Array | None  # bits of halves
+    scale: float  # of all
     values: F32Array
 
     def pack(self, x: F32Array, isa: str | None = "ref") -> U8Array:
@@ -70,13 +72,14 @@ class Weight:
         if y is None:
             y = np.full((len(x), n), GUARD, np.float32)
         end = n if n1 is None else n1
-        _native.linear(self.format, isa, self.data, self.scales, n, k, self.group, packed, y, n0, end, bias, accumulate)
+        stored = self.data, self.scales, self.scale
+        _native.linear(self.format, isa, *stored, n, k, self.group, packed, y, n0, end, bias, accumulate)
         return y
 
     def embed(self, isa: str | None, row: int, scale: float) -> F32Array:
         n, k = self.values.shape
         out = np.full(k + 16, GUARD, np.float32)
-        _native.embed(self.format, isa, self.data, self.scales, n, k, self.group, row, scale, out)
+        _native.embed(self.format, isa, self.data, self.scales, self.scale, n, k, self.group, row, scale, out)
         assert (out[k:] == GUARD).all(), "wrote past the row"
         return out[:k]
 
@@ -88,8 +91,12 @@ Store = Callable[[str, int, Parts, tuple[int, int]], Weight]
 def _store(format: str, group: int, parts: Parts, shape: tuple[int, int]) -> Weight:
     values = FORMATS[format].decode(parts, shape, group)
     data = _at_page_end(np.ascontiguousarray(parts["data"]).reshape(-1).view(np.uint8))
-    scales = _at_page_end(parts["scales"]) if group else None
-    return Weight(format, group, data, scales, values)
+    if not group:
+        return Weight(format, group, data, None, 1.0, values)
+    exponent = scale_exponent(float(np.abs(parts["scales"]).max()))
+    halves, rounded = halve_scales(parts["scales"], exponent)
+    np.testing.assert_array_equal(rounded, parts["scales"])
+    return Weight(format, group, data, _at_page_end(halves.view(np.uint16)), 2.0**exponent, values)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ rng = np.random.default_rng(0)
 w, x = rng.standard_normal((2, 64, 1000)).astype(np.float32)
 y = np.zeros((64, 64), np.float32)
 isa, packed = {isa}, _native.pack("f32", {isa}, x)
-_native.linear("f32", isa, w.reshape(-1).view(np.uint8), None, 64, 1000, 0, packed, y, 0, 64)
+_native.linear("f32", isa, w.reshape(-1).view(np.uint8), None, 1.0, 64, 1000, 0, packed, y, 0, 64)
 print(isa or _native.isa(), y.tobytes().hex())
 """
 
@@ -76,8 +76,10 @@ def test_arguments_are_checked() -> None:
         _native.pack("q8", "sse9", x, 32)
     y = np.zeros((1, 4), np.float32)
     with pytest.raises(ArgumentError, match="data has 16 bytes"):
-        _native.linear("f32", "ref", np.zeros(16, np.uint8), None, 4, 32, 0, _native.pack("f32", "ref", x), y, 0, 4)
+        _native.linear(
+            "f32", "ref", np.zeros(16, np.uint8), None, 1.0, 4, 32, 0, _native.pack("f32", "ref", x), y, 0, 4
+        )
     good = np.zeros(4 * 32 * 4, np.uint8)
     for n0, n1 in ((-1, 2), (2, 2), (0, 5)):
         with pytest.raises(ArgumentError, match="outputs"):
-            _native.linear("f32", "ref", good, None, 4, 32, 0, _native.pack("f32", "ref", x), y, n0, n1)
+            _native.linear("f32", "ref", good, None, 1.0, 4, 32, 0, _native.pack("f32", "ref", x), y, n0, n1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,6 +64,18 @@ def test_blockwise_equals_ref_bit_for_bit(
     for m in ROWS:
         x = rng.standard_normal((m, shape[1])).astype(np.float32)
         np.testing.assert_array_equal(weight.linear(isa, x), weight.linear("ref", x))
+
+
+@pytest.mark.parametrize("exponent", [-100, -1, 60])
+def test_scale_of_the_matrix_is_exact(
+    blockwise_kernel: Kernel, exponent: int, encode: Encode, rng: np.random.Generator
+) -> None:
+    format, group, isa = blockwise_kernel
+    weight = encode(format, group, rng.standard_normal((37, 172)).astype(np.float32))
+    scaled = dataclasses.replace(weight, scale=weight.scale * 2.0**exponent)
+    for m in (1, 5, 9):
+        x = rng.standard_normal((m, 172)).astype(np.float32)
+        np.testing.assert_array_equal(scaled.linear(isa, x), np.ldexp(weight.linear(isa, x), exponent))
 
 
 @pytest.mark.parametrize("fill", [0, 1, 127, 128, 129, 255, "mixed"])

@@ -122,8 +122,9 @@ def test_every_weight_lies_in_the_one_data_file(tmp_path: Path, options: Options
             assert place["location"] == "model.onnx.data"
             assert int(place["offset"]) % ALIGNMENT == 0 and int(place["offset"]) + int(place["length"]) <= size
         offsets = {e.value for t in external for e in t.external_data if e.key == "offset"}
-        parts = {str(p.offset) for t in bundle.target("onnx").tensors.values() for p in t.parts.values()}
-        assert parts <= offsets  # nothing is stored that the graph does not read
+        tables = [t.parts for t in bundle.target("onnx").tensors.values()]
+        parts = {str(p.offset) for t in tables for name, p in t.items() if name != "scales_f16"}
+        assert parts <= offsets  # nothing is stored that the graph does not read, but for the native engine's scales
 
 
 def test_a_tied_table_is_stored_once(tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_tied_table_is_stored_once(tmp_path: Path) -> None:
         spec = make_spec(tied=tied, vocab=512)
         bundle = write_bundle(tmp_path / str(tied), spec, make_weights(spec), Options("int8"))
         sizes[tied] = bundle.file("onnx", "data").stat().st_size
-    table = 512 * (64 + 2 * 4)  # int8 values, two scales a row
+    table = 512 * (64 + 2 * (4 + 2))  # int8 values, two scales a row in both precisions
     assert sizes[False] - sizes[True] == table
 
 
@@ -171,6 +172,36 @@ def test_data_is_written_in_blocks_with_progress(tmp_path: Path, monkeypatch: py
     write_data(tmp_path / "blocks", plan, weights, lambda done, total: seen.append((done, total)))
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "blocks").read_bytes()
     assert seen[-1] == (plan.bytes, plan.bytes) and all(0 < done <= total for done, total in seen)
+
+
+@pytest.mark.parametrize("options", [Options("int8"), Options("int4", 64)], ids=level_name)
+def test_scales_are_stored_twice_and_are_the_same(tmp_path: Path, options: Options) -> None:
+    """Also where a half cannot hold all, because a tensor's groups differ by more than its range, or hold nothing."""
+    spec = make_spec()
+    weights, plan = make_weights(spec), plan_data(spec, options, graph_constants(spec), "data")
+    gate, up, down = (weights.arrays[f"layers.0.mlp.{n}"] for n in ("gate", "up", "down"))
+    gate *= np.float32(2.0) ** -np.arange(len(gate), dtype=np.float32)[:, None]
+    up[:] = 0
+    down *= np.float32(1e-28)
+    weights.arrays["layers.1.mlp.gate"] *= np.float32(1e35)
+    tensors = write_data(tmp_path / "data", plan, weights, lambda done, total: None)
+    raw = (tmp_path / "data").read_bytes()
+    for name, entry in tensors.items():
+        if entry.format == "f32":
+            assert entry.scale_exponent == 0
+            continue
+        scales, halves = (
+            np.frombuffer(raw, dtype, entry.parts[part].bytes // dtype.itemsize, entry.parts[part].offset)
+            for part, dtype in (("scales", np.dtype("<f4")), ("scales_f16", np.dtype("<f2")))
+        )
+        np.testing.assert_array_equal(scales, halves.astype(np.float64) * 2.0**entry.scale_exponent)
+        if name != "layers.0.mlp.up":
+            assert float(np.abs(halves).max()) >= 2**15  # as much of the range as there is
+    file = decoded(plan, tmp_path / "data")
+    assert not file.arrays["layers.0.mlp.up"].any()
+    for name in ("layers.0.mlp.down", "layers.1.mlp.gate"):
+        w, found = weights.arrays[name].astype(np.float64), file.arrays[name].astype(np.float64)
+        assert np.abs(found - w).max() <= np.abs(w).max() / 8
 
 
 def test_a_source_of_another_shape_is_refused(tmp_path: Path) -> None:
