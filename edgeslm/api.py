@@ -57,7 +57,7 @@ def load(
     Args:
         path: the bundle's folder.
         engine: "native", "onnxruntime", "reference", or "auto" for the best one here.
-        threads: to compute with; by default the CPUs that this process may use.
+        threads: to compute with; by default one for each core that can work for this process.
         check: "fast" compares sizes, and the hashes of files up to 64 MB; "full" hashes everything.
         force: load it even if it will not fit the memory that this process can get.
 

@@ -55,7 +55,7 @@ def separated(item: Callable[[str], Item]) -> Callable[[str], list[Item]]:
 THREADS = click.IntRange(1, 256)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout, all else on stderr.")
-threads_option = click.option("--threads", type=THREADS, help="Threads to compute with; default: the usable CPUs.")
+threads_option = click.option("--threads", type=THREADS, help="Threads to compute with; default: one per usable core.")
 force_option = click.option("--force", is_flag=True, help="Load it even if it will not fit the memory that there is.")
 engine_option = click.option(
     "--engine",

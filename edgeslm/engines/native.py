@@ -46,7 +46,7 @@ class NativeEngine:
 
         Args:
             bundle: an opened bundle; its files stay mapped until the engine is closed.
-            threads: 1..256; None takes the CPUs that this process may use.
+            threads: 1..256; None takes one for each core that can work for this process.
 
         Raises:
             ArgumentError: an impossible number of threads.

@@ -11,7 +11,6 @@ import pytest
 
 from edgeslm import _native
 from edgeslm.engines.program import Program, build_program
-from edgeslm.engines.threads import usable_cpus
 from edgeslm.errors import ArgumentError, EdgeslmError, EngineError, ModelFormatError
 
 from .tiny import make_spec, make_weights, store
@@ -215,7 +214,3 @@ def test_the_builder_refuses_an_addition_it_cannot_fuse() -> None:
     b.rms_norm(x, "norm", 1e-5)
     with pytest.raises(EngineError, match="adds only"):
         b.add(x, y)
-
-
-def test_usable_cpus() -> None:
-    assert 1 <= usable_cpus() <= 256
