@@ -23,7 +23,8 @@ class Rates:
         str, float
     ]  # format → of linears of one token, as a share of it; above 1 where caches hold weights
     macs_per_s: dict[str, float]  # format → of linears of many tokens
-    attention_macs_per_s: float
+    attention_macs_per_s: float  # of scores and values, many tokens
+    token_attention_macs_per_s: float  # the same for one token
     layer_s: float  # seconds of a layer in one pass, whatever its size
 
 
@@ -82,6 +83,7 @@ def _rates(found: dict[str, Any], kinds: dict[str, Any], figures: dict[str, floa
         efficiency={name: min(figures["efficiency"], share) for name, share in at_most.items()},
         macs_per_s={name: macs("many_tokens", name) for name in FORMATS},
         attention_macs_per_s=macs("attention"),
+        token_attention_macs_per_s=macs("attention"),
         layer_s=figures["layer_s"],
     )
 

@@ -81,14 +81,14 @@ def predict(spec: DecoderSpec, formats: Formats, device: Device, prompt: int) ->
         prompt_tokens=prompt,
         prefill=[
             *_computed(layers, rates, prompt),
-            _attention(spec, rates, sum(_rows_of_prompt(b.mixer, prompt) * _width(b.mixer) for b in spec.layers)),
+            _attention(sum(_rows_of_prompt(b.mixer, prompt) * _width(b.mixer) for b in spec.layers), rates),
             *_read("output head", head, rates),
             _overhead(spec, rates, -(-prompt // CHUNK)),
         ],
         decode=[
             *_read("layers", layers, rates),
             *_read("output head", head, rates),
-            _attention(spec, rates, sum(_rows(b.mixer, prompt) * _width(b.mixer) for b in spec.layers), kv_read),
+            _token_attention(sum(_rows(b.mixer, prompt) * _width(b.mixer) for b in spec.layers), kv_read, rates),
             _overhead(spec, rates, 1),
         ],
     )
@@ -136,12 +136,18 @@ def _read(what: str, work: Mapping[str, _Work], rates: Rates) -> list[Term]:
     ]
 
 
-def _attention(spec: DecoderSpec, rates: Rates, macs: int, kv_read: int = 0) -> Term:
-    rate, read = rates.attention_macs_per_s, rates.read_bytes_per_s
-    computing, reading = macs / rate, kv_read / read
-    if reading > computing:
-        return Term(f"attention: {kv_read / 1e6:.4g} MB of keys and values / {read / 1e9:.3g} GB/s", reading)
-    return Term(f"attention: {macs / 1e6:.4g} M multiply-adds / {rate / 1e9:.3g} G/s", computing)
+def _attention(macs: int, rates: Rates) -> Term:
+    return _attending(macs, rates.attention_macs_per_s)
+
+
+def _token_attention(macs: int, kv_read: int, rates: Rates) -> Term:
+    computing, read = _attending(macs, rates.token_attention_macs_per_s), rates.read_bytes_per_s
+    reading = Term(f"attention: {kv_read / 1e6:.4g} MB of keys and values / {read / 1e9:.3g} GB/s", kv_read / read)
+    return max(computing, reading, key=lambda term: term.seconds)
+
+
+def _attending(macs: int, rate: float) -> Term:
+    return Term(f"attention: {macs / 1e6:.4g} M multiply-adds / {rate / 1e9:.3g} G/s", macs / rate)
 
 
 def _overhead(spec: DecoderSpec, rates: Rates, chunks: int) -> Term:

@@ -28,7 +28,7 @@ ROWS, LONG = 256, 1024  # tokens of such a run; where attention is to dominate
 REPEAT, SECONDS = 5, 0.2  # runs at least, and until so much time is spent
 Form = tuple[str, int]  # format and group size
 FLOAT: Form = ("f32", 0)
-TINY = Attention(n_heads=1, n_kv_heads=1, head_dim=32, scale=1.0)
+TINY = Attention(n_heads=1, n_kv_heads=1, head_dim=32, scale=1.0, window=1)  # next to nothing
 
 
 def measure_device(spec: DecoderSpec, variants: Iterable[Formats], threads: int | None) -> Device:
@@ -55,6 +55,7 @@ def measure_rates(spec: DecoderSpec, forms: Iterable[Form], threads: int) -> Rat
         efficiency={form[0]: _one_token_rate(spec, form, n, layer_s, threads) / read for form, n in sizes.items()},
         macs_per_s={form[0]: _many_tokens_rate(spec, form, threads) for form in sizes},
         attention_macs_per_s=_attention_rate(spec, threads),
+        token_attention_macs_per_s=_token_attention_rate(spec, threads),
         layer_s=layer_s,
     )
 
@@ -71,19 +72,35 @@ def _one_token_rate(spec: DecoderSpec, form: Form, size: int, layer_s: float, th
 def _many_tokens_rate(spec: DecoderSpec, form: Form, threads: int) -> float:
     """Multiply-adds per second of linears of many tokens."""
     hidden, inner = spec.hidden, spec.layers[0].mlp.inner
-    layer = 3 * hidden * inner * ROWS
+    layer = (3 * inner + 4 * TINY.head_dim) * hidden * ROWS
     count = min(max(1, round(MACS / layer)), MAX_COUNT)
     return count * layer / _seconds(_linears(hidden, inner, count + 1), form, threads, ROWS)  # the last is left out
 
 
-def _attention_rate(spec: DecoderSpec, threads: int) -> float:
-    """Multiply-adds of scores and values per second: what one long run takes more than short ones of as many tokens."""
+def _attention_probe(spec: DecoderSpec) -> DecoderSpec:
+    """Two layers of which attention is nearly all, with the heads of ``spec``."""
     a = spec.layers[0].mixer
     mixer = Attention(a.n_heads, a.n_kv_heads, a.head_dim, scale=1.0, softcap=a.softcap)
-    probe = _decoder(32, Block(mixer, Mlp(32)), 2)
-    more = 2 * LONG * (LONG - ROWS) * a.n_heads * a.head_dim
-    times = LONG // ROWS
+    return _decoder(32, Block(mixer, Mlp(32)), 2)
+
+
+def _attention_rate(spec: DecoderSpec, threads: int) -> float:
+    """Multiply-adds of scores and values per second: what one long run takes more than short ones of as many tokens."""
+    probe, times = _attention_probe(spec), LONG // ROWS
+    more = LONG * (LONG - ROWS) / 2 * _row_macs(probe)
     return more / _less(_seconds(probe, FLOAT, threads, LONG), times * _seconds(probe, FLOAT, threads, ROWS))
+
+
+def _token_attention_rate(spec: DecoderSpec, threads: int) -> float:
+    """The same of one token: what it takes more behind many than behind none."""
+    probe = _attention_probe(spec)
+    deep, first = (_seconds(probe, FLOAT, threads, 1, depth) for depth in (LONG, 0))
+    return LONG * _row_macs(probe) / _less(deep, first)
+
+
+def _row_macs(spec: DecoderSpec) -> int:
+    """Multiply-adds of a token with a cached one, in all layers."""
+    return sum(2 * block.mixer.n_heads * block.mixer.head_dim for block in spec.layers)
 
 
 def _less(seconds: float, part: float) -> float:
@@ -114,16 +131,18 @@ def _all(spec: DecoderSpec, form: Form) -> Formats:
     return {name: form if len(shape) == 2 else FLOAT for name, shape in tensor_shapes(spec).items()}
 
 
-def _seconds(spec: DecoderSpec, form: Form, threads: int, tokens: int) -> float:
-    """Of a pass of ``tokens`` tokens through a decoder whose matrices have one format."""
-    ids = np.zeros(tokens, np.int64)
+def _seconds(spec: DecoderSpec, form: Form, threads: int, tokens: int, depth: int = 0) -> float:
+    """Of a pass of ``tokens`` tokens, behind ``depth``, through a decoder whose matrices have one format."""
+    ids = np.zeros(depth + tokens, np.int64)
     engine = NativeEngine.from_tensors(spec, *filled_tensors(spec, _all(spec, form)), threads)
     try:
         session = engine.new_session()
+        if depth:
+            session.forward(ids[:depth])
 
         def run() -> None:
-            session.truncate(0)
-            session.forward(ids)
+            session.truncate(depth)
+            session.forward(ids[depth:])
 
         return _median(run)
     finally:

@@ -34,7 +34,7 @@ SPEC = DecoderSpec(
 FORMATS = {n: ("q4", 32) if len(s) == 2 else ("f32", 0) for n, s in tensor_shapes(SPEC).items()}
 # Round figures: a byte and a multiply-add take as long as their number of nanoseconds.
 RATES = Rates(
-    1e9, {"q4": 0.5, "q8": 0.5, "f32": 0.5, "f16": 0.5}, dict.fromkeys(("q4", "q8", "f32", "f16"), 1e9), 1e9, 1e-3
+    1e9, {"q4": 0.5, "q8": 0.5, "f32": 0.5, "f16": 0.5}, dict.fromkeys(("q4", "q8", "f32", "f16"), 1e9), 1e9, 1e9, 1e-3
 )
 DEVICE = Device("test", 10**9, 2, RATES, {})
 KV = footprint(SPEC, FORMATS, 1).kv_dtype
@@ -114,7 +114,7 @@ def test_the_time_of_a_prompt() -> None:
 
 
 def test_attention_of_many_heads_may_be_bound_by_arithmetic() -> None:
-    slow = replace(DEVICE, rates=replace(RATES, attention_macs_per_s=1e6))
+    slow = replace(DEVICE, rates=replace(RATES, token_attention_macs_per_s=1e6))
     width = 2 * FULL.n_heads * FULL.head_dim
     found = seconds(predict(SPEC, FORMATS, slow, 1000).decode, "multiply-adds")
     assert found == pytest.approx((1001 + 300 + 300) * width / 1e6)
