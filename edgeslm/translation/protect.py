@@ -96,6 +96,7 @@ _NUMBERS = (
 _ENDS = ".,;:!?…–—'’\"”"  # punctuation behind a word or number is not part of it
 
 
+_CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x9f]"
 # Spaces and the marks of plain sentences, as part of a character class.
 _PLAIN = r"\s.,;:!?'\"()\-–—…“”„‘’‚«»"
 
@@ -117,7 +118,7 @@ class Protector:
         known = "".join(f"{re.escape(a)}-{re.escape(b)}" for a, b in letters)
         foreign = rf"(?:[^\W\d_](?<![{known}]))+" if known else r"(?!)"
         # Everything but letters, spaces and the marks of plain sentences.
-        symbols = rf"[^\w{_PLAIN}]+|_+|[\x00-\x08\x0e-\x1f\x7f-\x9f]+"
+        symbols = rf"[^\w{_PLAIN}]+|_+|{_CONTROLS}+"
         tokens = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)) or r"(?!)"
         groups = (
             (Kind.WORD, _FIRST),
@@ -131,7 +132,7 @@ class Protector:
         plain_letters = known or r"\w"
         # Nearly every sentence has no span, which this finds out at a fraction of the cost.
         self._suspect = re.compile(
-            rf"[^{plain_letters}{_PLAIN}]|[\d_]|[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\S)-|\(\)|www|{tokens}"
+            rf"[^{plain_letters}{_PLAIN}]|[\d_]|[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\S)-|\(\)|www|{_CONTROLS}|{tokens}"
         )
 
     def spans(self, text: str) -> list[Span]:

@@ -17,7 +17,8 @@ KEPT = {
     "C:\\Users\\x\\a.txt /usr/bin/x ./run.sh src/main.py README.md ~/x": 6,
     "foo() os.path.join() snake_case camelCase $HOME": 5,
     "<b> </b> <a href='x > y'> &amp; &#39; <br/> <!-- c --> {\\an8} \\n ** 😀 👨‍👩‍👧": 12,
-    "Привет 你好 \ud800 <sep> </s>": 5,
+    "Привет 你好 \ud800 \x01 \x7f <sep> </s>": 7,
+    "a\x1fb": 1,
 }
 
 
