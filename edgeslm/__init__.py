@@ -15,7 +15,7 @@ if not (Path(__file__).parent / "converters").is_dir():
 if TYPE_CHECKING:
     from edgeslm.api import EngineInfo, Model, load
     from edgeslm.chat import Chat
-    from edgeslm.engines.session import Session
+    from edgeslm.engines.session import Session, forward_together
     from edgeslm.errors import (
         ArgumentError,
         BundleError,
@@ -70,6 +70,7 @@ __all__ = [
     "Translator",
     "UnsupportedModelError",
     "__version__",
+    "forward_together",
     "load",
 ]
 
@@ -86,6 +87,7 @@ _HOMES = {
     "Memory": "generation.result",
     "Model": "api",
     "Prefix": "prefix",
+    "forward_together": "engines.session",
     "load": "api",
     "Session": "engines.session",
     "Timings": "generation.result",
