@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MOUNTS = {"": ("", "unified"), "memory": ("memory",)}  # below /sys/fs/cgroup, by controller; "": version 2
+from edgeslm.engines.cgroups import groups
+
+NO_LIMIT = 1 << 62  # version 1 says so with a number near 2^63
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,6 @@ def available_bytes(root: Path = Path("/")) -> int | None:
     return min((limit.bytes for limit in limits(root)), default=None)
 
 
-def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
-    """Folders of this process's control group and the groups above it; ``controller`` "" is version 2.
-
-    In a container the path that /proc tells may begin outside of what is mounted; then only the mounted root is there.
-    """
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controller not in controllers.split(","):
-            continue
-        for mount in MOUNTS.get(controller, (controller,)):
-            base = root / "sys/fs/cgroup" / mount
-            group = base / path.lstrip("/")
-            yield from (g for g in (group, *group.parents) if g.is_relative_to(base) and g.is_dir())
-
-
 def _machine(root: Path) -> Iterator[Limit]:
     found = _table(root / "proc/meminfo")
     if "MemAvailable" in found:
@@ -60,20 +47,21 @@ def _machine(root: Path) -> Iterator[Limit]:
 
 
 def _control_groups(root: Path) -> Iterator[Limit]:
-    for group in control_groups("", root):
-        swap = _number(group / "memory.swap.max", 0) - _number(group / "memory.swap.current", 0)
-        yield from _group_limit(group, "memory.max", "memory.current", ("inactive_file", "active_file"), max(swap, 0))
-    for group in control_groups("memory", root):
-        cached = ("total_inactive_file", "total_active_file")
-        yield from _group_limit(group, "memory.limit_in_bytes", "memory.usage_in_bytes", cached)
+    free_swap = _table(root / "proc/meminfo").get("SwapFree", 0)
+    for group in dict.fromkeys(groups(root, "memory")):
+        swap = _number(group / "memory.swap.max") - _number(group / "memory.swap.current")
+        yield from _group_limit(group, "memory.max", "memory.current", "", min(max(swap, 0), free_swap))
+        yield from _group_limit(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 
 
-def _group_limit(group: Path, limit: str, usage: str, cached: tuple[str, ...], swap: int = 0) -> Iterator[Limit]:
-    most = _number(group / limit, 0)
-    if 0 < most < 1 << 62:  # version 1 has a number near 2^63 for none
+def _group_limit(group: Path, limit: str, usage: str, prefix: str, swap: int = 0) -> Iterator[Limit]:
+    """One group's limit, in the files of version 2 or 1; pages of files are not used memory, as they can be dropped."""
+    most = _number(group / limit)
+    if 0 < most < NO_LIMIT:
         statistics = _table(group / "memory.stat")
-        used = _number(group / usage, 0) - sum(statistics.get(key, 0) for key in cached)
-        yield Limit(max(most - used, 0) + swap, f"memory of control group {group.name or '/'} ({limit})")
+        cached = sum(statistics.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
+        left = max(most - _number(group / usage) + cached, 0)
+        yield Limit(left + swap, f"memory of control group {group.name or '/'} ({limit})")
 
 
 def _resources(root: Path) -> Iterator[Limit]:
@@ -102,9 +90,10 @@ def _table(path: Path) -> dict[str, int]:
     return found
 
 
-def _number(path: Path, default: int) -> int:
+def _number(path: Path) -> int:
+    """The number in a file; 0 where there is none, or "max"."""
     text = _text(path).strip()
-    return int(text) if text.isdigit() else default
+    return int(text) if text.isdigit() else 0
 
 
 def _text(path: Path) -> str:

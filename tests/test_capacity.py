@@ -9,9 +9,14 @@ import pytest
 
 from edgeslm.capacity import Limit, available_bytes, limits
 
-MEMINFO = "MemTotal: 8000000 kB\nMemFree: 100 kB\nMemAvailable: 5000000 kB\nSwapTotal: 200 kB\nSwapFree: 100 kB\n"
+MEMINFO = "MemTotal: 8000000 kB\nMemFree: 100 kB\nMemAvailable: 5000000 kB\nSwapTotal: 90000 kB\nSwapFree: 40960 kB\n"
 STATUS = "Name: python\nVmSize:  300000 kB\nVmData:   50000 kB\n"
 V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
+MOUNTS = {
+    "v2": "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n",
+    "v1": "35 31 0:32 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n",
+    "hybrid": "40 31 0:33 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+}
 MIB = 1 << 20
 
 
@@ -33,12 +38,13 @@ def no_own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_machine_without_groups_has_what_is_available_and_its_swap(tmp_path: Path) -> None:
-    assert limits(tree(tmp_path, {})) == [Limit(5000100 * 1024, "memory of this machine")]
-    assert available_bytes(tmp_path) == 5000100 * 1024
+    assert limits(tree(tmp_path, {})) == [Limit(5040960 * 1024, "memory of this machine")]
+    assert available_bytes(tmp_path) == 5040960 * 1024
 
 
 def test_the_tightest_group_above_this_one_counts(tmp_path: Path) -> None:
     files = {
+        "proc/self/mountinfo": MOUNTS["v2"],
         "proc/self/cgroup": "0::/user.slice/app.scope\n",
         f"{V2}/user.slice/memory.max": f"{512 * MIB}\n",
         f"{V2}/user.slice/memory.current": f"{300 * MIB}\n",
@@ -54,11 +60,14 @@ def test_the_tightest_group_above_this_one_counts(tmp_path: Path) -> None:
         f"{V2}/user.slice/memory.swap.current": f"{70 * MIB}\n",
     }
     assert available_bytes(tree(tmp_path, files)) == 372 * MIB
+    files = {f"{V2}/user.slice/memory.swap.current": "0\n"}
+    assert available_bytes(tree(tmp_path, files)) == (362 + 40) * MIB  # no more than the machine has
 
 
 def test_a_hybrid_system_and_version_1(tmp_path: Path) -> None:
     files = {
-        "proc/self/cgroup": "5:devices:/\n4:cpu,memory:/jobs/7\n0::/\n",
+        "proc/self/mountinfo": MOUNTS["hybrid"] + MOUNTS["v1"],
+        "proc/self/cgroup": "5:devices:/\n4:memory:/jobs/7\n0::/\n",
         f"{V1}/memory.limit_in_bytes": "9223372036854771712\n",
         f"{V1}/jobs/memory.limit_in_bytes": f"{256 * MIB}\n",
         f"{V1}/jobs/memory.usage_in_bytes": f"{400 * MIB}\n",
@@ -70,7 +79,8 @@ def test_a_hybrid_system_and_version_1(tmp_path: Path) -> None:
 
 def test_a_container_sees_its_own_group_as_the_root(tmp_path: Path) -> None:
     files = {
-        "proc/self/cgroup": "0::/../../docker/0123\n",
+        "proc/self/mountinfo": MOUNTS["v2"],
+        "proc/self/cgroup": "0::/\n",
         f"{V2}/memory.max": f"{64 * MIB}\n",
         f"{V2}/memory.current": f"{80 * MIB}\n",
     }

@@ -1,4 +1,4 @@
-"""The CPU quota of this process's control groups (Linux).
+"""This process's control groups, and the CPU quota of them (Linux).
 
 A group is limited by its own quota and by that of every group above it, so the smallest counts. Both versions may be
 mounted at once. Formats: the kernel's Documentation, admin-guide/cgroup-v2.rst (cpu.max) and scheduler/sched-bwc.rst
@@ -18,14 +18,17 @@ def quota_cpus(root: Path) -> int | None:
 
     ``root`` is where /proc and the mounts are.
     """
-    shares = [share for folder in _groups(root) if (share := _share(folder)) is not None]
+    shares = [share for folder in groups(root, "cpu") if (share := _share(folder)) is not None]
     return math.ceil(min(shares)) if shares else None
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """Folders of this process's groups that may limit CPU time, and of those above them."""
+def groups(root: Path, controller: str) -> Iterator[Path]:
+    """Folders of this process's groups that may limit what a controller is for ("cpu", "memory"), and of those above.
+
+    ``root`` is where /proc and the mounts are.
+    """
     for fs_type, mount_root, mount_point, options in _mounts(root):
-        path = _own_path(root, fs_type) if fs_type == "cgroup2" or "cpu" in options else None
+        path = _own_path(root, fs_type, controller) if fs_type == "cgroup2" or controller in options else None
         if path is None:
             continue
         top = root / mount_point.relative_to("/")
@@ -44,14 +47,14 @@ def _mounts(root: Path) -> Iterator[tuple[str, PurePosixPath, PurePosixPath, lis
             yield last[0], PurePosixPath(_unescape(fields[3])), PurePosixPath(_unescape(fields[4])), last[2].split(",")
 
 
-def _own_path(root: Path, fs_type: str) -> PurePosixPath | None:
+def _own_path(root: Path, fs_type: str, controller: str) -> PurePosixPath | None:
     """This process's group within a hierarchy."""
     for line in _lines(root / "proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if ".." in path.split("/"):  # outside of what is mounted here
             continue
-        if (number == "0" and not controllers) if fs_type == "cgroup2" else "cpu" in controllers.split(","):
+        if (number == "0" and not controllers) if fs_type == "cgroup2" else controller in controllers.split(","):
             return PurePosixPath(path)
     return None
 
