@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeslm.translation.formats import Format, blocks
 from edgeslm.translation.protect import Protector
-from edgeslm.translation.split import sentences, unwrap, wrap
+from edgeslm.translation.split import has_breaks, sentences, unwrap, wrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,14 @@ class Sentence:
 
     def laid_out(self, translation: str) -> str:
         """The translation on as many lines."""
-        return wrap(translation, self.breaks, self.places)
+        return translation if not self.breaks else wrap(translation, self.breaks, self.places)
+
+
+def _sentence(text: str, protector: Protector) -> Sentence:
+    if not has_breaks(text):
+        return Sentence(text)
+    flat, breaks, places = unwrap(text, protector.spans(text))
+    return Sentence(flat, tuple(breaks), tuple(places))
 
 
 def cut(document: str, form: Format, protector: Protector, language: str) -> Iterator[str | Sentence]:
@@ -33,7 +40,6 @@ def cut(document: str, form: Format, protector: Protector, language: str) -> Ite
         for sentence in sentences(block.text, protector.spans(block.text), language):
             text = sentence.rstrip()
             if text:
-                flat, breaks, places = unwrap(text, protector.spans(text))
-                yield Sentence(flat, tuple(breaks), tuple(places))
+                yield _sentence(text, protector)
             if len(text) < len(sentence):
                 yield sentence[len(text) :]

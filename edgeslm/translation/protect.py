@@ -96,6 +96,7 @@ _NUMBERS = (
 _ENDS = ".,;:!?…–—'’\"”"  # punctuation behind a word or number is not part of it
 
 
+_ANY_LETTER = r"\w"
 _CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x9f]"
 # Spaces and the marks of plain sentences, as part of a character class.
 _PLAIN = r"\s.,;:!?'\"()\-–—…“”„‘’‚«»"
@@ -129,11 +130,10 @@ class Protector:
         )
         self._kinds = [kind for kind, _ in groups]
         self._source = "|".join(f"({'|'.join(patterns)})" for _, patterns in groups)
-        plain_letters = known or r"\w"
         # Nearly every sentence has no span, which this finds out at a fraction of the cost.
-        self._suspect = re.compile(
-            rf"[^{plain_letters}{_PLAIN}]|[\d_]|[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\S)-|\(\)|www|{_CONTROLS}|{tokens}"
-        )
+        unusual = rf"[^{known or _ANY_LETTER}{_PLAIN}]|[\d_]|{_CONTROLS}"
+        inside = [re.escape(token) for token in special if not re.search(unusual, token)]
+        self._suspect = re.compile("|".join([unusual, r"[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\S)-|\(\)|www", *inside]))
 
     def spans(self, text: str) -> list[Span]:
         """What is to be kept, in order; spans may touch, and do not overlap."""

@@ -55,6 +55,14 @@ def _cut(text: str) -> int:
     return 0
 
 
+_BREAK = re.compile(r"[ \t]{0,64}(?:\r\n|[\n\r\x0b\x0c\x85\u2028\u2029])[ \t]{0,64}")
+
+
+def has_breaks(text: str) -> bool:
+    """Is there a line break in it?"""
+    return len(text.splitlines()) > 1
+
+
 def unwrap(text: str, spans: Sequence[Span]) -> tuple[str, list[str], list[float]]:
     """A text with its line breaks as spaces; the breaks with the spaces around them; where each stood, from 0 to 1.
 
@@ -76,9 +84,6 @@ def unwrap(text: str, spans: Sequence[Span]) -> tuple[str, list[str], list[float
     pieces.append(text[start:])
     flat = "".join(pieces)
     return flat, breaks, [place / len(flat) for place in places]
-
-
-_BREAK = re.compile(r"[ \t]{0,64}(?:\r\n|[\n\r\x0b\x0c\x85\u2028\u2029])[ \t]{0,64}")
 
 
 def wrap(text: str, breaks: Sequence[str], places: Sequence[float]) -> str:
