@@ -1,4 +1,4 @@
-"""A native run must not depend on how it was cut, to the bit: random traces. EDGESLM_TRACES sets how many (60)."""
+"""A native run must not depend on how it was cut, to the bit: random traces. EDGESLM_TRACES sets how many (150)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeslm.spec import Mlp
 
 from .tiny import FILE, make_spec, make_weights, store
 
-COUNT = int(os.environ.get("EDGESLM_TRACES", "60"))
+COUNT = int(os.environ.get("EDGESLM_TRACES", "150"))
 FULL, WINDOW, NARROW = (make_spec(context=1100, attention={"window": w}) for w in (0, 40, 1))
 MIXED = make_spec(context=1100, blocks=(*FULL.blocks, *WINDOW.blocks), layout=(0, 1, 0))
 CASES = {

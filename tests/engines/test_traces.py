@@ -1,4 +1,4 @@
-"""A run on any engine must not depend on how it was cut: random traces. EDGESLM_TRACES sets how many (60)."""
+"""A run on any engine must not depend on how it was cut: random traces. EDGESLM_TRACES sets how many (150)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeslm.engines.registry import ENGINES as REGISTRY
 from edgeslm.engines.registry import open_engine
 from edgeslm.spec import DecoderSpec
 
-COUNT = int(os.environ.get("EDGESLM_TRACES", "60"))
+COUNT = int(os.environ.get("EDGESLM_TRACES", "150"))
 ENGINES = ("native", "onnxruntime", "litert", "reference")
 # onnxruntime's attention rounds otherwise where it is cut otherwise. With int8 weights that can flip the rounding of an
 # activation, and so a token: seen in one row of 30,000.
