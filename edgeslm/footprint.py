@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -70,10 +71,15 @@ def _blank_tensors(
     tensors = {name: _place(shape, *formats[name], start=0) for name, shape in tensor_shapes(spec).items()}
     size = max(_end(tensor) for tensor in tensors.values())
     try:
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
-    except OSError as error:
-        raise EngineError(f"no address space for {size} bytes ({error.strerror})") from None
-    return tensors, {FILE: np.frombuffer(pages, np.uint8)}
+        return tensors, {FILE: np.frombuffer(_blank_pages(size), np.uint8)}
+    except (OSError, OverflowError, ValueError) as error:
+        raise EngineError(f"no address space for {size} bytes ({error})") from None
+
+
+def _blank_pages(size: int) -> mmap.mmap:
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size, access=mmap.ACCESS_READ)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)  # costs no commitment
 
 
 def filled_tensors(
