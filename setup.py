@@ -30,7 +30,8 @@ if MSVC:
     CFLAGS = [*BASE, "/std:c11", *(["/WX"] if WERROR else [])]
     LINK: list[str] = []
     BASELINE: list[str] = []
-    ISA_FLAGS = {"avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"], "neon": [], "dotprod": [], "i8mm": []}
+    ISA_FLAGS = {isa: ["/arch:AVX2"] for isa in ("avx2", "avxvnni")} | {"avx512": ["/arch:AVX512"]}
+    ISA_FLAGS |= {"neon": [], "dotprod": [], "i8mm": []}
 else:
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
     # No contraction: `a * b + c` must round the same in every build, or runs would depend on the compiler.
@@ -52,6 +53,7 @@ else:
     DOTPROD = "-march=armv8.2-a+dotprod"
     ISA_FLAGS = {
         "avx2": AVX2,
+        "avxvnni": ABOVE_AVX2 if SIMDE else [*AVX2, "-mavxvnni"],
         "avx512": ABOVE_AVX2 if SIMDE else AVX512,
         "neon": [],
         "dotprod": [DOTPROD],
@@ -59,7 +61,7 @@ else:
     }
 
 # The instruction sets that native/<folder> holds for this machine.
-FOLDERS = {"x86": ["avx2", "avx512"], "arm": ["neon", "dotprod", "i8mm"]}
+FOLDERS = {"x86": ["avx2", "avxvnni", "avx512"], "arm": ["neon", "dotprod", "i8mm"]}
 FOLDER = "arm" if ARM else "x86" if MACHINE.lower() in {"x86_64", "amd64"} else None
 HEADERS = [str(p) for p in sorted(Path("native").rglob("*.h"))] + ["native/kernels.def"]
 

@@ -10,11 +10,11 @@
 #include <stdint.h>
 #ifdef _MSC_VER
 #include <intrin.h>
-static void cpuid(uint32_t leaf, uint32_t r[4]) { __cpuidex((int *)r, (int)leaf, 0); }
+static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t r[4]) { __cpuidex((int *)r, (int)leaf, (int)subleaf); }
 static uint64_t xgetbv(void) { return _xgetbv(0); }
 #else
 #include <cpuid.h>
-static void cpuid(uint32_t leaf, uint32_t r[4]) { __cpuid_count(leaf, 0, r[0], r[1], r[2], r[3]); }
+static void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t r[4]) { __cpuid_count(leaf, subleaf, r[0], r[1], r[2], r[3]); }
 static uint64_t xgetbv(void) {
     uint32_t low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));  /* the intrinsic would need -mxsave */
@@ -25,41 +25,51 @@ static uint64_t xgetbv(void) {
 enum { EAX, EBX, ECX, EDX };
 #define BIT(n) (1u << (n))
 
-/* What each set needs beyond the one below it. */
+/* What each set needs beyond AVX2, and that beyond the baseline. */
 typedef struct requirement {
-    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx;
+    uint32_t leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_1_eax; /* leaf 7.1: subleaf 1 */
     uint64_t xcr0;
 } requirement;
 
 static const requirement NEEDS[] = {
     /* FMA, OSXSAVE, AVX, F16C; AVX2; xmm and ymm registers saved */
-    [SLM_ISA_AVX2] = {BIT(12) | BIT(27) | BIT(28) | BIT(29), BIT(5), 0, 0x06},
+    [SLM_ISA_AVX2] = {BIT(12) | BIT(27) | BIT(28) | BIT(29), BIT(5), 0, 0, 0x06},
+    [SLM_ISA_AVXVNNI] = {0, 0, 0, BIT(4), 0},
     /* F, DQ, BW, VL; VNNI; mask and zmm registers saved */
-    [SLM_ISA_AVX512] = {0, BIT(16) | BIT(17) | BIT(30) | BIT(31), BIT(11), 0xe6},
+    [SLM_ISA_AVX512] = {0, BIT(16) | BIT(17) | BIT(30) | BIT(31), BIT(11), 0, 0xe6},
 };
 
-enum { HIGHEST = SLM_ISA_AVX512 };
+typedef struct features {
+    uint32_t leaf1[4], leaf7[4], leaf7_1[4];
+    uint64_t xcr0;
+} features;
 
 static int has(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
-int slm_cpu_isa(void) {
-    uint32_t leaf0[4], leaf1[4], leaf7[4];
-    cpuid(0, leaf0);
-    if (leaf0[EAX] < 7) return SLM_ISA_REF;
-    cpuid(1, leaf1);
-    cpuid(7, leaf7);
-    uint64_t xcr0 = has(leaf1[ECX], BIT(27)) ? xgetbv() : 0; /* OSXSAVE: XGETBV may be executed */
-    int isa = SLM_ISA_REF;
-    while (isa < HIGHEST) {
-        const requirement *need = &NEEDS[isa + 1];
-        if (!has(leaf1[ECX], need->leaf1_ecx) || !has(leaf7[EBX], need->leaf7_ebx)) break;
-        if (!has(leaf7[ECX], need->leaf7_ecx) || !has(xcr0, need->xcr0)) break;
-        isa++;
-    }
+static int meets(const features *f, requirement need) {
+    return has(f->leaf1[ECX], need.leaf1_ecx) && has(f->leaf7[EBX], need.leaf7_ebx) && has(f->leaf7[ECX], need.leaf7_ecx) &&
+           has(f->leaf7_1[EAX], need.leaf7_1_eax) && has(f->xcr0, need.xcr0);
+}
+
+unsigned slm_cpu_isas(void) {
+    uint32_t leaf0[4];
+    features f = {0};
+    cpuid(0, 0, leaf0);
+    if (leaf0[EAX] < 7) return BIT(SLM_ISA_REF);
+    cpuid(1, 0, f.leaf1);
+    cpuid(7, 0, f.leaf7);
+    if (f.leaf7[EAX] >= 1) cpuid(7, 1, f.leaf7_1);      /* EAX of subleaf 0: the highest subleaf */
+    f.xcr0 = has(f.leaf1[ECX], BIT(27)) ? xgetbv() : 0; /* OSXSAVE: XGETBV may be executed */
+    unsigned isas = BIT(SLM_ISA_REF);
+    if (!meets(&f, NEEDS[SLM_ISA_AVX2])) return isas;
+    for (int isa = SLM_ISA_AVX2; isa <= SLM_ISA_AVX512; isa++) {
 #ifdef SLM_SIMDE /* a build for tests, whose sets above AVX2 need no more than it */
-    if (isa == SLM_ISA_AVX2) isa = HIGHEST;
+        isas |= BIT(isa);
+#else
+        if (meets(&f, NEEDS[isa])) isas |= BIT(isa);
 #endif
-    return isa;
+    }
+    return isas;
 }
 
 #elif defined(__aarch64__) || defined(_M_ARM64)
@@ -97,14 +107,16 @@ static int has_i8mm(void) { return 0; }
 
 #endif
 
-/* NEON belongs to every 64-bit core. */
-int slm_cpu_isa(void) {
-    if (!has_dotprod()) return SLM_ISA_NEON;
-    return has_i8mm() ? SLM_ISA_I8MM : SLM_ISA_DOTPROD;
+/* NEON belongs to every 64-bit core. The kernels of i8mm use dotprod as well. */
+unsigned slm_cpu_isas(void) {
+    unsigned isas = 1u << SLM_ISA_REF | 1u << SLM_ISA_NEON;
+    if (has_dotprod()) isas |= 1u << SLM_ISA_DOTPROD;
+    if (has_dotprod() && has_i8mm()) isas |= 1u << SLM_ISA_I8MM;
+    return isas;
 }
 
 #else
 
-int slm_cpu_isa(void) { return SLM_ISA_REF; }
+unsigned slm_cpu_isas(void) { return 1u << SLM_ISA_REF; }
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef SLM_CPU_H
 #define SLM_CPU_H
 
-/* The highest slm_isa that may be executed here. */
-int slm_cpu_isa(void);
+/* Which slm_isa may be executed here: bit 1 << isa. */
+unsigned slm_cpu_isas(void);
 
 #endif

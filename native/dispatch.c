@@ -19,6 +19,7 @@
 #define SLOT_q4(op) op[SLM_Q4]
 #define ISA_ref SLM_ISA_REF
 #define ISA_avx2 SLM_ISA_AVX2
+#define ISA_avxvnni SLM_ISA_AVXVNNI
 #define ISA_avx512 SLM_ISA_AVX512
 #define ISA_neon SLM_ISA_NEON
 #define ISA_dotprod SLM_ISA_DOTPROD
@@ -35,7 +36,7 @@ static const slm_kernel_row ROWS[] = {
 #undef K
 
 static const char *const ISA_NAMES[SLM_ISA_COUNT] = {
-    [SLM_ISA_REF] = "ref",   [SLM_ISA_AVX2] = "avx2",       [SLM_ISA_AVX512] = "avx512",
+    [SLM_ISA_REF] = "ref",   [SLM_ISA_AVX2] = "avx2",       [SLM_ISA_AVXVNNI] = "avxvnni", [SLM_ISA_AVX512] = "avx512",
     [SLM_ISA_NEON] = "neon", [SLM_ISA_DOTPROD] = "dotprod", [SLM_ISA_I8MM] = "i8mm"};
 
 static struct {
@@ -63,22 +64,25 @@ enum slm_isa_status slm_isa_find(const char *name, int *isa) {
         if (strcmp(name, ISA_NAMES[i]) != 0) continue;
         *isa = i;
         if (!is_built(i)) return SLM_ISA_NOT_BUILT;
-        return i <= slm_cpu_isa() ? SLM_ISA_USABLE : SLM_ISA_NO_CPU;
+        return slm_cpu_isas() >> i & 1 ? SLM_ISA_USABLE : SLM_ISA_NO_CPU;
     }
     return SLM_ISA_UNKNOWN;
 }
 
 void slm_kernels_fill(int isa, slm_kernels *table) {
+    unsigned isas = slm_cpu_isas();
     memset(table, 0, sizeof *table);
 #define K(op, format, level) \
-    if (ISA_##level <= isa) table->SLOT_##format(op) = NAME_##format(op, level);
+    if (ISA_##level <= isa && isas >> ISA_##level & 1) table->SLOT_##format(op) = NAME_##format(op, level);
 #include "kernels.def"
 #undef K
 }
 
 static void settle(void) {
     const char *forced = getenv("EDGESLM_ISA");
-    active.isa = slm_cpu_isa();
+    unsigned isas = slm_cpu_isas();
+    for (int i = 0; i < SLM_ISA_COUNT; i++)
+        if (isas >> i & 1 && is_built(i)) active.isa = i;
     if (forced && *forced) active.status = slm_isa_find(forced, &active.isa);
     if (active.status == SLM_ISA_USABLE) slm_kernels_fill(active.isa, &active.table);
 }

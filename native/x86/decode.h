@@ -1,63 +1,63 @@
-/* Decode of blockwise weights: few tokens, the weights read once and in place, four outputs at a time. AVX2. */
+/* Linear of one token over blockwise weights, read as they lie: sums cross lanes once a group, and nothing has to be laid out in
+ * columns. 256-bit vectors (lanes_avx2.h), and step() and finish() as for columns.h. The format (decode_*.h) brings
+ *
+ *     dot_rows4(rows, block, blocks, values)   the token's values by `blocks` times 32 inputs of four rows: totals of each row, in
+ *                                              the low and the high half of the result for those halves of a load
+ *     LOAD_BLOCKS                              blocks of a load
+ */
 #ifndef SLM_X86_DECODE_H
 #define SLM_X86_DECODE_H
 
-#include <immintrin.h>
+#include "columns.h"
 
-#include "rows.h"
-#include "scales.h"
-
-/* Four vectors of partial sums → per 128-bit half the totals of rows 0..3. */
-static inline __m256i slm_sum_rows4(__m256i v0, __m256i v1, __m256i v2, __m256i v3) {
-    return _mm256_hadd_epi32(_mm256_hadd_epi32(v0, v1), _mm256_hadd_epi32(v2, v3));
-}
-
-static inline __m128i slm_add_halves(__m256i v) {
-    return _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-}
-
-/* Four weight rows, and how they meet group g of an activation row. */
-typedef struct slm_rows4 {
-    const uint8_t *data[4];
-    const float *scales; /* [groups][4] */
-    int64_t row_bytes;
-} slm_rows4;
-
-/* Rows are too short for the hardware to see where they go on: ask for the same place in the next four. */
-static inline void slm_prefetch_rows4(const slm_rows4 *w, int64_t at) {
-    for (int r = 0; r < 4; r++) _mm_prefetch((const char *)w->data[r] + 4 * w->row_bytes + at, _MM_HINT_T0);
-}
-
-/* acc + integers * (weight scales * activation scale), rounded after each operation as in `ref`. */
-static inline __m128 slm_add_group4(__m128 acc, __m128i integers, const slm_rows4 *w, const slm_act_row *a, int64_t g) {
-    __m128 scales = _mm_mul_ps(_mm_load_ps(w->scales + g * 4), _mm_set1_ps(a->scales[g]));
-    return _mm_add_ps(acc, _mm_mul_ps(_mm_cvtepi32_ps(integers), scales));
-}
-
-typedef __m128 slm_dot4_fn(const slm_rows4 *w, const slm_act_row *a, int64_t group, int64_t groups);
-
-static inline __attribute__((always_inline)) void slm_linear_rows4(const slm_matrix *w, int64_t row_bytes, slm_dot4_fn *dot4,
-                                                                   int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m,
-                                                                   float *y, int64_t y_stride, const float *bias, int accumulate,
-                                                                   float *scales) {
-    int64_t groups = slm_groups(w->k, w->group);
-    for (int64_t j = n0; j < n1; j += 4) {
-        int64_t count = n1 - j < 4 ? n1 - j : 4;
-        slm_rows4 rows = {.scales = scales, .row_bytes = row_bytes};
-        const uint16_t *halves[4];
-        for (int64_t r = 0; r < 4; r++) { /* past the end the last row is repeated, and its result dropped */
-            int64_t row = j + (r < count ? r : count - 1);
-            rows.data[r] = (const uint8_t *)w->data + row * row_bytes;
-            halves[r] = w->scales + row * groups;
-        }
-        slm_widen_scales4(halves, groups, 4, scales);
-        for (int64_t i = 0; i < m; i++) {
-            slm_act_row a = slm_act_row_at(w, x, x_stride, i);
-            float sums[4];
-            _mm_storeu_ps(sums, dot4(&rows, &a, w->group, groups));
-            slm_store_outputs(sums, count, w->scale, y + i * y_stride + j, bias ? bias + j : NULL, accumulate);
-        }
+/* Where a load holds two groups, the halves are theirs. A last group without a second is left to the caller. */
+static inline __attribute__((always_inline)) slm_floats one_row(const lane_rows *l, const float *scales, int64_t group,
+                                                                int64_t groups, const slm_act_row *row) {
+    const int64_t blocks = group / 32, pair = blocks < LOAD_BLOCKS ? 2 : 1;
+    slm_floats acc = slm_every_float(0);
+    for (int64_t g = 0; g + pair <= groups; g += pair) {
+        int64_t b = g * blocks;
+        for (int64_t i = b; i < b + blocks * pair; i++) prefetch_next(l, i);
+        slm_ints low = dot_rows4(l->rows, b, blocks * pair, row->values);
+        slm_ints high = dot_rows4(l->rows + 4, b, blocks * pair, row->values);
+        slm_ints first = _mm256_permute2x128_si256(low, high, 0x20), second = _mm256_permute2x128_si256(low, high, 0x31);
+        if (pair == 1) first = _mm256_add_epi32(first, second);
+        first = _mm256_add_epi32(first, group_start(row, g));
+        acc = add_group(acc, first, slm_load_floats(scales + g * SLM_LANES), row, g);
+        if (pair == 1) continue;
+        second = _mm256_add_epi32(second, group_start(row, g + 1));
+        acc = add_group(acc, second, slm_load_floats(scales + (g + 1) * SLM_LANES), row, g + 1);
     }
+    return acc;
+}
+
+static inline slm_floats last_group(slm_floats acc, const lane_rows *l, const float *scales, int64_t g, const slm_act_row *row) {
+    slm_ints w[8];
+    load32(l->rows, g, w);
+    return add_group(acc, dot32(group_start(row, g), w, row->values + g * 32), slm_load_floats(scales + g * SLM_LANES), row, g);
+}
+
+static inline void linear_one(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, float *y, const float *bias,
+                              int accumulate, float *scales) {
+    int64_t groups = slm_groups(w->k, w->group);
+    slm_act_row row = slm_act_row_at(w, x, 0, 0);
+    for (int64_t j = n0; j < n1; j += SLM_LANES) {
+        lane_rows l = lane_rows_at(w, j, n1, scales, SLM_LANES);
+        slm_floats acc;
+        if (w->group == 32) acc = one_row(&l, scales, 32, groups, &row);
+        else if (w->group == 64) acc = one_row(&l, scales, 64, groups, &row);
+        else acc = one_row(&l, scales, 128, groups, &row);
+        if (LOAD_BLOCKS == 2 && w->group == 32 && groups % 2) acc = last_group(acc, &l, scales, groups - 1, &row);
+        _Alignas(32) float sums[SLM_LANES];
+        slm_store_floats(sums, acc);
+        slm_store_outputs(sums, n1 - j < SLM_LANES ? n1 - j : SLM_LANES, w->scale, y + j, bias ? bias + j : NULL, accumulate);
+    }
+}
+
+static inline void linear_any(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
+                              int64_t y_stride, const float *bias, int accumulate, void *scratch) {
+    if (m == 1) linear_one(w, n0, n1, x, y, bias, accumulate, scratch);
+    else linear_columns(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
 }
 
 #endif

@@ -1,22 +1,18 @@
-#include "panel.h"
-#include "tile_avx512.h"
+#include "lanes_avx512.h"
+#include "vnni.h"
 
-/* From this many rows on, unpacking a panel pays. */
-enum { PANEL_ROWS = 4 };
+enum { TILE_ROWS = 8, TILE_VECTORS = 2 };
+
+static inline void step(slm_ints *part, slm_ints w, slm_ints a) { *part = _mm512_dpbusd_epi32(*part, w, a); }
+
+#include "columns_q4.h"
+
+#include "columns.h"
 
 extern slm_linear_fn slm_linear_q4_avx2;
 
-static inline __m256i unpack(const uint8_t *row, int64_t block) {
-    __m128i bytes = _mm_loadu_si128((const __m128i *)(row + block * 16));
-    return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes), _mm256_set1_epi8(15));
-}
-
 void slm_linear_q4_avx512(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
-                          int64_t y_stride, const float *bias, int accumulate, void *scratch) {
-    if (m < PANEL_ROWS) {
-        slm_linear_q4_avx2(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
-        return;
-    }
-    slm_panel_shape shape = {SLM_WIDTH, SLM_HEIGHT, slm_groups(w->k, w->group) * w->group / 2, unpack, slm_tile_avx512};
-    slm_linear_panels(w, shape, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
+                   int64_t y_stride, const float *bias, int accumulate, void *scratch) {
+    if (m == 1) slm_linear_q4_avx2(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
+    else linear_columns(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
 }
