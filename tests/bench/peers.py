@@ -60,6 +60,7 @@ class Row:
     prefill: list[float] = field(default_factory=list)
     decode: dict[int, list[float]] = field(default_factory=dict)  # by depth
     first_token: list[float] = field(default_factory=list)
+    tokens: dict[int, int] = field(default_factory=dict)  # what follows greedily behind each depth
 
 
 Entry = tuple[Row, Worker]
@@ -108,8 +109,8 @@ class Match:
         """Behind the first depth all of them; behind others those that keep a cache."""
         new = self.plan.new
         entries = [(r, w) for r, w in self.entries if r.contestant.deep or depth == self.plan.depths[0]]
-        for _, worker in entries:
-            worker.seconds("decode", depth=depth, tokens=1)  # fills it
+        for row, worker in entries:
+            row.tokens[depth] = worker.ask(do="decode", depth=depth, tokens=1)["token"]  # fills its cache
         self.rounds(
             entries,
             lambda _, worker: new / worker.seconds("decode", depth=depth, tokens=new),
@@ -192,6 +193,14 @@ def table(match: Match) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def agreement(match: Match) -> str:
+    """Whether the contestants compute the same: other roundings of weights may lead to another token."""
+    depth = match.plan.depths[0]
+    found = [row.tokens[depth] for row, _ in match.entries]
+    alike = max(map(found.count, found))
+    return f"Behind {depth} tokens {alike} of {len(found)} name the same likeliest next token."
+
+
 def machine() -> str:
     """The processor's name."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
@@ -229,6 +238,7 @@ def main() -> None:
     for match in matches:
         print(f"\n{args.shape}, {plan.threads} threads, {describe(match)}\n")
         print("\n".join(table(match)))
+        print(f"\n{agreement(match)}")
 
 
 def describe(match: Match) -> str:

@@ -4,7 +4,8 @@
 
 Says {"load_s"} once it is open; then answers each line of standard input:
     {"do": "prefill", "tokens": 256}              {"seconds"} of a prompt on an empty cache, to its last logits
-    {"do": "decode", "depth": 100, "tokens": 32}  {"seconds"} of greedy steps behind so many tokens
+    {"do": "decode", "depth": 100, "tokens": 32}  {"seconds"} of greedy steps behind so many tokens, and
+                                                  the first {"token"}
     {"do": "size"}                                {"peak_rss_bytes", "anon_bytes"} of the process, and {"step_bytes"} of
                                                   weights that a step reads, null where the runtime does not tell
 """
@@ -36,8 +37,8 @@ class Runtime(Protocol):
     def prefill(self, tokens: int) -> float:
         """Seconds of a prompt on an empty cache."""
 
-    def decode(self, depth: int, tokens: int) -> float:
-        """Seconds of ``tokens`` greedy steps behind a prompt of ``depth``."""
+    def decode(self, depth: int, tokens: int) -> tuple[float, int]:
+        """Seconds of ``tokens`` greedy steps behind a prompt of ``depth``, and the token that the prompt led to."""
 
 
 class Stepper:
@@ -62,15 +63,15 @@ class Stepper:
         self.held = tokens
         return seconds
 
-    def decode(self, depth: int, tokens: int) -> float:
+    def decode(self, depth: int, tokens: int) -> tuple[float, int]:
         kept = min(self.held, depth - 1)
         self.forget(kept)
-        token = self.feed(prompt(depth)[kept:])
+        first = token = self.feed(prompt(depth)[kept:])
         self.held = depth
         start = perf_counter()
         for _ in range(tokens):
             token = self.feed([token])
-        return perf_counter() - start
+        return perf_counter() - start, first
 
 
 class Edgeslm(Stepper):
@@ -153,14 +154,15 @@ class OpenVino:
         settings.max_new_tokens, settings.ignore_eos, settings.do_sample = tokens, True, False
         settings.apply_chat_template = False
         ids = openvino.Tensor(np.array([prompt(depth, seed)], np.int64))
-        return self._pipeline.generate(ids, settings).perf_metrics
+        return self._pipeline.generate(ids, settings)
 
     def prefill(self, tokens: int) -> float:
         self._runs += 1  # another prompt each time: it remembers those it has seen
-        return float(self._generate(tokens, 1, self._runs).get_ttft().mean) / 1000
+        return float(self._generate(tokens, 1, self._runs).perf_metrics.get_ttft().mean) / 1000
 
-    def decode(self, depth: int, tokens: int) -> float:
-        return float(self._generate(depth, tokens + 1, 0).get_tpot().mean) / 1000 * tokens
+    def decode(self, depth: int, tokens: int) -> tuple[float, int]:
+        found = self._generate(depth, tokens + 1, 0)
+        return float(found.perf_metrics.get_tpot().mean) / 1000 * tokens, int(found.tokens[0][0])
 
 
 class CTranslate2:
@@ -171,33 +173,27 @@ class CTranslate2:
 
         self._generator = ctranslate2.Generator(str(model), compute_type="int8", inter_threads=1, intra_threads=threads)
 
-    def _times(self, depth: int, tokens: int) -> list[float]:
-        """When each token came, from the start."""
-        times: list[float] = []
+    def _steps(self, depth: int, tokens: int) -> list[tuple[float, int]]:
+        """When each token came, from the start, and which."""
+        steps: list[tuple[float, int]] = []
         words = [[f"<{i}>" for i in prompt(depth)]]
+        start = perf_counter()
 
-        def note(step: object) -> bool:
-            times.append(perf_counter())
+        def note(step: Any) -> bool:
+            steps.append((perf_counter() - start, step.token_id))
             return False
 
-        start = perf_counter()
         self._generator.generate_batch(
-            words,
-            max_length=tokens,
-            min_length=tokens,
-            beam_size=1,
-            callback=note,
-            include_prompt_in_result=False,
-            max_batch_size=0,
+            words, max_length=tokens, min_length=tokens, beam_size=1, callback=note, include_prompt_in_result=False
         )
-        return [t - start for t in times]
+        return steps
 
     def prefill(self, tokens: int) -> float:
-        return self._times(tokens, 1)[0]
+        return self._steps(tokens, 1)[0][0]
 
-    def decode(self, depth: int, tokens: int) -> float:
-        times = self._times(depth, tokens + 1)
-        return times[-1] - times[0]
+    def decode(self, depth: int, tokens: int) -> tuple[float, int]:
+        steps = self._steps(depth, tokens + 1)
+        return steps[-1][0] - steps[0][0], steps[0][1]
 
 
 RUNTIMES: dict[str, Callable[[Path, int, int], Runtime]] = {
@@ -236,7 +232,8 @@ def main() -> None:
             case {"do": "prefill", "tokens": tokens}:
                 answer(seconds=runtime.prefill(tokens))
             case {"do": "decode", "depth": depth, "tokens": tokens}:
-                answer(seconds=runtime.decode(depth, tokens))
+                seconds, token = runtime.decode(depth, tokens)
+                answer(seconds=seconds, token=token)
             case {"do": "size"}:
                 answer(**memory(), step_bytes=runtime.step_bytes)
 
