@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edgeslm.bundle import Bundle
-from edgeslm.engines.registry import engines_for, open_engine
+from edgeslm.engines.registry import open_engine
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError
 from edgeslm.generation.options import GENERATION_CONFIG, read_defaults
@@ -120,9 +120,10 @@ class Translator:
                 f"{bundle.folder}: {GENERATION_CONFIG} names no eos_token_id, so no translation would end"
             )
         count = resolve_threads(threads)
-        native = engine == "native" or (engine == "auto" and "native" in engines_for(bundle, "onnx"))
+        native = engine == "native" or (engine == "auto" and "onnx" in bundle.manifest.targets)
         # A model of some megabytes is too small to be shared out: each core translates sentences of its own.
-        engines = [open_engine(bundle, engine, 1 if native else count) for _ in range(count if native else 1)]
+        how = ("native", 1) if native else (engine, count)
+        engines = [open_engine(bundle, *how) for _ in range(count if native else 1)]
         asker = Asker(tokenizer, Searcher(engines, ends, batch), bundle.spec.context_length)
         fingerprint = hashlib.sha256(bundle.read(NAME) + engines[0].fingerprint.encode()).hexdigest()
         return cls(card, asker, Protector(card.letters, tokenizer.special_tokens), fingerprint)
