@@ -18,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm import _native
-from edgeslm.formats import FORMATS
+from edgeslm.formats import FORMATS, halve_scales, scale_exponent
 
 F32Array = npt.NDArray[np.float32]
 U8Array = npt.NDArray[np.uint8]
+U16Array = npt.NDArray[np.uint16]
 
 ROWS = (1, 2, 4, 8, 16, 64, 256)
 FEW = 16  # rows of a step: each meets weights that come from memory
@@ -53,11 +54,19 @@ def aligned(values: npt.NDArray[Any]) -> U8Array:
     return out
 
 
+def stored(format: str, group: int, rows: F32Array) -> tuple[U8Array, U16Array | None, float]:
+    """Data, bits of halved scales, and what these are times, as kernels take them."""
+    parts = FORMATS[format].encode(rows, group)
+    if not group:
+        return aligned(parts["data"]), None, 1.0
+    exponent = scale_exponent(float(np.abs(parts["scales"]).max()))
+    halves, _ = halve_scales(parts["scales"], exponent)
+    return aligned(parts["data"]), aligned(halves).view(np.uint16), 2.0**exponent
+
+
 def bench_linear(format: str, isa: str, group: int, n: int, k: int, rows: tuple[int, ...]) -> None:
     weights = np.random.default_rng(0).standard_normal((n, k)).astype(np.float32)
-    parts = FORMATS[format].encode(weights, group)
-    data = aligned(parts["data"])
-    scales = aligned(parts["scales"]).view(np.float32) if group else None
+    data, scales, scale = stored(format, group, weights)
     size = data.nbytes + (scales.nbytes if scales is not None else 0)
     copies = [data] + [aligned(data) for _ in range(ROTATE_BYTES // data.nbytes)]
 
@@ -69,7 +78,7 @@ def bench_linear(format: str, isa: str, group: int, n: int, k: int, rows: tuple[
 
         def run() -> int:
             for copy in used:
-                _native.linear(format, isa, copy, scales, n, k, group, x, y, 0, n)
+                _native.linear(format, isa, copy, scales, scale, n, k, group, x, y, 0, n)
             return len(used)
 
         return run
@@ -95,14 +104,12 @@ def bench_simple(op: str, format: str, isa: str, group: int, n: int, k: int) -> 
     elif op == "quantize":
         seconds = best_time(lambda: len([_native.quantize(format, isa, values, group)]))
     else:
-        parts = FORMATS[format].encode(values, group)
-        data = aligned(parts["data"])
-        scales = aligned(parts["scales"]).view(np.float32) if group else None
+        weight = stored(format, group, values)
         out = np.empty(k, np.float32)
 
         def run() -> int:
             for row in range(len(values)):
-                _native.embed(format, isa, data, scales, *values.shape, group, row, 1.0, out)
+                _native.embed(format, isa, *weight, *values.shape, group, row, 1.0, out)
             return 1
 
         seconds = best_time(run)
