@@ -28,6 +28,7 @@ from edgeslm.generation.options import (
 )
 from edgeslm.generation.reply import OnEnd, Reply
 from edgeslm.generation.result import GenerationResult
+from edgeslm.memory import return_free_memory
 from edgeslm.prefix import Prefix
 from edgeslm.prompts import ChatArguments, Prompt, Prompts
 from edgeslm.spec import DecoderSpec
@@ -75,6 +76,7 @@ def load(
         config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
         tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size)
         templates = ChatTemplates(lambda name: bundle.read(name) if bundle.has(name) else None)
+        return_free_memory()
     config = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
     defaults = read_defaults(config, tokenizer.eos_id if tokenizer else None, bundle.spec.vocab_size)
     return Model(open_engine(bundle, engine, threads, force), tokenizer, defaults, templates)

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from pathlib import Path
 
-from edgeslm.memory import cache_bytes, process_memory
+import numpy as np
+import pytest
+from tiny_decoders import make_spec, make_weights, write_bundle
+
+from edgeslm.converters.policy import Options
+from edgeslm.engines.native import NativeEngine
+from edgeslm.memory import cache_bytes, process_memory, return_free_memory
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp
 
 
@@ -20,3 +28,42 @@ def test_the_process_knows_its_memory() -> None:
     peak, anonymous = process_memory()
     assert peak is None or peak > 2**20
     assert anonymous is None or (peak is not None and 0 < anonymous <= peak)
+
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+
+
+def anonymous() -> int:
+    return_free_memory()
+    found = process_memory()[1]
+    assert found is not None
+    return found
+
+
+@LINUX
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Also below something that is still in use, where the allocator would keep it."""
+    pieces = [np.ones(1 << 12, np.uint8) for _ in range(1 << 13)]
+    kept = pieces[-1]
+    full = anonymous()
+    del pieces
+    assert full - anonymous() > 24 << 20
+    assert kept.all()
+
+
+@LINUX
+@pytest.mark.parametrize("level", ["int4", "int8"])
+def test_weights_stay_the_files_own(tmp_path: Path, level: str) -> None:
+    """What an engine takes for itself is what it says, and no copy of its weights."""
+    spec = make_spec(hidden=512, heads=8, kv_heads=2, head_dim=64, inner=1536, vocab=16000, context=1024, layers=4)
+    bundle = write_bundle(tmp_path / "b", spec, make_weights(spec), Options(level))
+    weights = bundle.file("onnx", "data").stat().st_size
+    before = anonymous()
+    engine = NativeEngine.open(bundle, threads=2)
+    session = engine.new_session()
+    for tokens in (8, 300, 1):
+        session.forward(np.arange(tokens))
+    taken, planned = anonymous() - before, sum(engine.memory(session.length))
+    engine.close()
+    assert weights > 10 << 20
+    assert taken <= planned + (4 << 20)
