@@ -49,6 +49,7 @@ LIMITS: dict[str, dict[str, float]] = {
     "int8": {"kl": 0.01, "top1_agreement": 0.97},
     "int4": {"kl": 0.2, "top1_agreement": 0.75},
 }
+EXACT_KV = {"native": "f32"}  # the kv_dtype that adds no rounding of its own: what is verified is the conversion
 LITERTLM = "litertlm"  # the role of the file that LiteRT-LM opens
 _AT_LEAST = {"top1_agreement"}
 CHUNK = 64  # rows per forward pass: bounds the logits held at once
@@ -138,7 +139,8 @@ def verify(
         report[target] = []
         for name in names[:1] if best_only else names:
             log.info("verifying %s with %s", target, name)
-            running = open_engine(bundle, name, threads, force=True)  # it takes few tokens, and each weight once
+            # It takes few tokens, and each weight once.
+            running = open_engine(bundle, name, threads, force=True, kv_dtype=EXACT_KV.get(name))
             try:
                 report[target].append(
                     _measure_fitting(running, bundle, target, answer, limits, partial(progress, name))

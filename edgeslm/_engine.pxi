@@ -50,6 +50,7 @@ cdef extern from "engine.h" nogil:
         int64_t width
     ctypedef struct slm_program:
         int64_t vocab, context, n_values, n_weights, n_vectors, n_ropes, n_layers, n_ops
+        int32_t kv_format
         slm_value *values
         slm_weight *weights
         slm_vector *vectors
@@ -84,14 +85,20 @@ cdef extern from "engine.h" nogil:
         int64_t length, high, rewindable_to
     slm_status slm_session_state(slm_session *, slm_session_info *)
     slm_status slm_session_rows(slm_session *, int64_t layer, int64_t length, int64_t high, int64_t *rows)
-    slm_status slm_session_read(slm_session *, int64_t layer, float *keys, float *values)
+    ctypedef struct slm_kv_arrays:
+        void *keys
+        void *values
+        float *key_scales
+        float *value_scales
+    slm_status slm_session_read(slm_session *, int64_t layer, const slm_kv_arrays *)
     slm_status slm_session_restore(slm_session *, int64_t length, int64_t high)
-    slm_status slm_session_write(slm_session *, int64_t layer, const float *keys, const float *values)
+    slm_status slm_session_write(slm_session *, int64_t layer, const slm_kv_arrays *)
 
 cdef dict _KINDS = {
     "embed": SLM_EMBED, "norm": SLM_NORM, "linear": SLM_LINEAR, "kv_store": SLM_KV_STORE, "attend": SLM_ATTEND,
     "act_mul": SLM_ACT_MUL, "select": SLM_SELECT,
 }
+cdef dict _KV_DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "q8": np.dtype(np.int8)}
 cdef dict _PROBLEMS = {
     SLM_NO_MEMORY: (EngineError, "not enough memory for the model's buffers or the session's cache"),
     SLM_NO_THREADS: (EngineError, "the operating system refused to start a thread: ask for fewer threads"),
@@ -193,13 +200,15 @@ cdef class Model:
     cdef object _kept  # arrays whose memory the program points to
     cdef readonly int64_t vocab
     cdef readonly list layers  # (n_kv_heads, head_dim) of each
+    cdef readonly str kv_format
 
     def __init__(self, program not None, int64_t vocab, int64_t context, list weights not None, list vectors not None,
-                 list ropes not None, int threads):
+                 list ropes not None, int threads, str kv_format not None):
         """See edgeslm.engines.native, which alone calls this.
 
         weights: (format, n, k, group, data uint8[:], bits of half-precision scales uint16[:] or None, scale of all) per matrix
-        of the program; vectors: float32 arrays; ropes: (inv_freq float32[:], scale, q_beta, q_period).
+        of the program; vectors: float32 arrays; ropes: (inv_freq float32[:], scale, q_beta, q_period); kv_format: f32, f16 or
+        q8, of keys and values.
         """
         cdef slm_program p
         cdef slm_status status
@@ -209,7 +218,7 @@ cdef class Model:
         isa()  # raises where EDGESLM_ISA cannot be honoured
         p.n_values, p.n_weights, p.n_vectors = len(program.values), len(weights), len(vectors)
         p.n_ropes, p.n_layers, p.n_ops = len(ropes), len(program.layers), len(program.ops)
-        p.vocab, p.context = vocab, context
+        p.vocab, p.context, p.kv_format = vocab, context, _kv_format(kv_format)
         _raise(slm_program_alloc(&p))
         try:
             _fill(&p, program, weights, vectors, ropes)
@@ -218,7 +227,7 @@ cdef class Model:
             _raise(slm_model_open(&p, slm_kernels_get(), threads, &self._model))
         finally:
             slm_program_free(&p)
-        self._kept, self.vocab = (weights, vectors, ropes), vocab
+        self._kept, self.vocab, self.kv_format = (weights, vectors, ropes), vocab, kv_format
         self.layers = [(a.n_kv_heads, a.head_dim) for a in program.layers]
 
     def __dealloc__(self):
@@ -319,12 +328,12 @@ cdef class Session:
         n_kv_heads, head_dim = self.model.layers[layer]
         return n_kv_heads, rows, head_dim
 
-    def read(self, int64_t layer, float[:, :, ::1] keys not None, float[:, :, ::1] values not None):
-        """Copy these rows into arrays of this shape."""
+    def read(self, int64_t layer, list arrays not None):
+        """Copy these rows into arrays: keys and values of this shape, and of q8 their scales, as :meth:`write` takes them."""
+        cdef slm_kv_arrays to = self._arrays(layer, arrays)
         cdef slm_status status
-        self._check_rows(layer, keys, values)
         with nogil:
-            status = slm_session_read(self._session, layer, &keys[0, 0, 0], &values[0, 0, 0])
+            status = slm_session_read(self._session, layer, &to)
         _raise(status)
 
     def restore(self, int64_t length, int64_t high):
@@ -334,20 +343,33 @@ cdef class Session:
             status = slm_session_restore(self._session, length, high)
         _raise(status)
 
-    def write(self, int64_t layer, const float[:, :, ::1] keys not None, const float[:, :, ::1] values not None):
-        """Copy arrays of this shape into the rows of a layer."""
+    def write(self, int64_t layer, list arrays not None):
+        """Copy arrays into the rows of a layer.
+
+        keys, values: the shape above, of float32, float16 or int8 as the model's kv_format says; with q8 also the scales of
+        keys and of values: float32 (n_kv_heads, rows).
+        """
+        cdef slm_kv_arrays source = self._arrays(layer, arrays)
         cdef slm_status status
-        self._check_rows(layer, keys, values)
         with nogil:
-            status = slm_session_write(self._session, layer, &keys[0, 0, 0], &values[0, 0, 0])
+            status = slm_session_write(self._session, layer, &source)
         _raise(status)
 
-    cdef int _check_rows(self, int64_t layer, const float[:, :, ::1] keys, const float[:, :, ::1] values) except -1:
+    cdef slm_kv_arrays _arrays(self, int64_t layer, list arrays) except *:
+        cdef slm_kv_arrays out
         cdef slm_session_info info = self._state()
         shape = self.shape(layer, info.length, info.high)
-        found = keys.shape[0], keys.shape[1], keys.shape[2], values.shape[0], values.shape[1], values.shape[2]
-        _check(found == shape + shape, f"layer {layer}: rows must be {shape}")
-        return 0
+        expected = [(_KV_DTYPES[self.model.kv_format], shape)] * 2
+        if self.model.kv_format == "q8":
+            expected += [(np.dtype(np.float32), shape[:2])] * 2
+        found = [(a.dtype, a.shape) for a in arrays]
+        _check(found == expected and all(a.flags.c_contiguous for a in arrays), f"layer {layer}: arrays must be {expected}")
+        out.keys, out.values = <void *><uintptr_t>arrays[0].ctypes.data, <void *><uintptr_t>arrays[1].ctypes.data
+        out.key_scales = out.value_scales = NULL
+        if self.model.kv_format == "q8":
+            out.key_scales = <float *><uintptr_t>arrays[2].ctypes.data
+            out.value_scales = <float *><uintptr_t>arrays[3].ctypes.data
+        return out
 
     def close(self):
         """Free the cache, once no run is under way."""

@@ -27,8 +27,26 @@ cdef extern from "kernels.h" nogil:
     ctypedef void slm_norm_fn(const float *, const float *, float, int64_t, float *, int)
     ctypedef void slm_act_mul_fn(float *, const float *, int64_t, int)
     ctypedef void slm_rope_fn(float *, const float *, const float *, int64_t)
-    ctypedef void slm_attend_fn(const float *, int64_t, int64_t, const float *, const float *, int64_t, int64_t, float, float *,
-                                float *, float *)
+    enum: SLM_KV_BLOCK
+    ctypedef struct slm_kv_view:
+        void *keys
+        void *values
+        float *key_scales
+        float *value_scales
+    ctypedef struct slm_seen:
+        int32_t first, stop
+    ctypedef struct slm_attend:
+        const float *q
+        int64_t n_q, d
+        const slm_seen *seen
+        slm_kv_view rows
+        float softcap
+        float *max
+        float *sum
+        float *acc
+        void *scratch
+    ctypedef void slm_kv_store_fn(const float *, const float *, int64_t, const slm_kv_view *, int64_t)
+    ctypedef void slm_attend_fn(const slm_attend *)
     ctypedef void slm_quantize_fn(const float *, int64_t, int64_t, int32_t, uint8_t *, float *)
     ctypedef void slm_read_fn(const uint64_t *, int64_t, uint64_t *)
     ctypedef struct slm_kernels:
@@ -38,11 +56,18 @@ cdef extern from "kernels.h" nogil:
         slm_norm_fn *norm
         slm_act_mul_fn *act_mul
         slm_rope_fn *rope
-        slm_attend_fn *attend
+        slm_kv_store_fn *kv_store[4]
+        slm_attend_fn *attend[4]
         slm_read_fn *read
         slm_quantize_fn *quantize[4]
     size_t slm_act_row_bytes(int32_t format, int64_t k, int32_t group)
     size_t slm_linear_scratch(const slm_matrix *w)
+    int64_t slm_kv_width(int64_t d)
+    size_t slm_attend_scratch(int64_t n_q, int64_t d)
+
+cdef extern from "kv_rows.h" nogil:
+    size_t slm_kv_head_bytes(int32_t format, int64_t d)
+    slm_kv_view slm_kv_view_in(int32_t format, int64_t d, void *memory)
 
 cdef extern from "dispatch.h" nogil:
     enum slm_isa_status: SLM_ISA_USABLE, SLM_ISA_UNKNOWN, SLM_ISA_NOT_BUILT, SLM_ISA_NO_CPU

@@ -28,15 +28,54 @@ def rope(str isa, float[::1] x not None, const float[::1] cosine not None, const
     table.rope(&x[0], &cosine[0], &sine[0], half)
 
 
-def attend(str isa, const float[:, ::1] q not None, const float[:, ::1] keys not None, const float[:, ::1] values not None,
-           float softcap, float[::1] max not None, float[::1] sum not None, float[:, ::1] acc not None):
-    """One online-softmax step of heads q (n_q, d) over rows keys, values (count, d); the state max, sum, acc is updated."""
+cdef int _kv_format(str name) except -1:
+    _check(name in ("f32", "f16", "q8"), f"format is {name!r}, expected one of f32, f16, q8")
+    return _FORMATS[name]
+
+
+def kv_store(str format, str isa, const float[:, ::1] keys not None, const float[:, ::1] values not None, int64_t first):
+    """A block of a cache whose rows first, first + 1, … are keys and values (count, d): uint8, as kv_rows.h lays it out."""
     cdef slm_kernels table = _table(isa)
-    cdef int64_t n_q = q.shape[0], d = q.shape[1], count = keys.shape[0]
-    _check(n_q > 0 and d > 0 and count > 0, "attend needs heads, a width and cache rows")
-    _check(keys.shape[1] == d and values.shape[0] == count and values.shape[1] == d, f"cache rows must be ({count}, {d})")
-    _check(max.shape[0] >= n_q and sum.shape[0] >= n_q and acc.shape[0] >= n_q and acc.shape[1] == d, "state is too small")
-    table.attend(&q[0, 0], n_q, d, &keys[0, 0], &values[0, 0], d, count, softcap, &max[0], &sum[0], &acc[0, 0])
+    cdef int f = _kv_format(format)
+    cdef int64_t count = keys.shape[0], d = keys.shape[1], i
+    _check(count > 0 and d > 0 and values.shape[0] == count and values.shape[1] == d, f"cache rows must be ({count}, {d})")
+    _check(0 <= first and first + count <= SLM_KV_BLOCK, f"rows {first}..{first + count} are not within 0..{SLM_KV_BLOCK}")
+    block = _aligned(slm_kv_head_bytes(f, d))
+    block[:] = 0xFF  # what was never written is NaN: tests see whether it is used
+    cdef uint8_t[::1] view = block
+    cdef slm_kv_view rows = slm_kv_view_in(f, d, &view[0])
+    for i in range(count):
+        table.kv_store[f](&keys[i, 0], &values[i, 0], d, &rows, first + i)
+    return block
+
+
+def attend(str format, str isa, const float[:, ::1] q not None, int64_t d, uint8_t[::1] block not None,
+           const int32_t[:, ::1] seen not None, float softcap, float[::1] max not None, float[::1] sum not None,
+           float[:, ::1] acc not None):
+    """Attention of heads q over a block of rows of width d from kv_store(), each over its rows seen (n_q, 2), into max, sum, acc.
+
+    q and acc: (n_q, width), width being d rounded up to a multiple of 16; what lies behind d is 0 in q.
+    """
+    cdef slm_kernels table = _table(isa)
+    cdef int f = _kv_format(format)
+    cdef int64_t n_q = q.shape[0], width = slm_kv_width(d)
+    cdef size_t size = slm_kv_head_bytes(f, d)
+    _check(n_q > 0 and d > 0, "attend needs heads and a width")
+    _check(q.shape[1] == width and acc.shape[1] == width, f"heads must be {width} wide")
+    _check(<size_t>block.shape[0] == size and <uintptr_t>&block[0] % 64 == 0, "block: take it from kv_store()")
+    _check(seen.shape[0] == n_q and seen.shape[1] == 2, f"seen must be ({n_q}, 2)")
+    limits = np.asarray(seen)
+    sound = (limits[:, 0] >= 0) & (limits[:, 0] <= limits[:, 1]) & (limits[:, 1] <= SLM_KV_BLOCK)
+    _check(bool(sound.all()), f"seen: expected 0 <= first <= stop <= {SLM_KV_BLOCK}")
+    _check(max.shape[0] >= n_q and sum.shape[0] >= n_q and acc.shape[0] >= n_q, "results are too small")
+    cdef uint8_t[::1] scratch = _aligned(slm_attend_scratch(n_q, d))
+    cdef slm_attend call
+    call.q, call.n_q, call.d, call.softcap = &q[0, 0], n_q, d, softcap
+    call.seen = <const slm_seen *>&seen[0, 0]
+    call.rows = slm_kv_view_in(f, d, &block[0])
+    call.max, call.sum, call.acc, call.scratch = &max[0], &sum[0], &acc[0, 0], &scratch[0]
+    with nogil:
+        table.attend[f](&call)
 
 
 def read(str isa, const uint64_t[::1] words not None):

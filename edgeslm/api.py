@@ -44,6 +44,7 @@ class EngineInfo:
     name: str
     isa: str  # instruction set, or "" where the engine does not tell
     threads: int
+    kv_dtype: str  # how keys and values are kept
 
 
 def load(
@@ -52,6 +53,7 @@ def load(
     threads: int | None = None,
     check: Check = "fast",
     force: bool = False,
+    kv_dtype: str | None = None,
 ) -> Model:
     """Open a bundle for generation.
 
@@ -61,6 +63,8 @@ def load(
         threads: to compute with; by default one for each core that can work for this process.
         check: "fast" compares sizes, and the hashes of files up to 64 MB; "full" hashes everything.
         force: load it even if it will not fit the memory that this process can get.
+        kv_dtype: how the native engine keeps keys and values: "f16" (by default), "f32", or "int8" with a scale for
+            each row of each head: half of f16's memory. Other engines have one way each.
 
     Raises:
         BundleError: the bundle is damaged or not one.
@@ -79,7 +83,7 @@ def load(
         return_free_memory()
     config = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
     defaults = read_defaults(config, tokenizer.eos_id if tokenizer else None, bundle.spec.vocab_size)
-    return Model(open_engine(bundle, engine, threads, force), tokenizer, defaults, templates)
+    return Model(open_engine(bundle, engine, threads, force, kv_dtype), tokenizer, defaults, templates)
 
 
 class Model:
@@ -115,7 +119,7 @@ class Model:
     def engine(self) -> EngineInfo:
         """The engine in use."""
         engine = self._open_engine()
-        return EngineInfo(engine.name, engine.isa, engine.threads)
+        return EngineInfo(engine.name, engine.isa, engine.threads, engine.kv_type)
 
     def generate(
         self,

@@ -16,7 +16,6 @@ from edgeslm.bundle import Bundle
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import open_engine
 from edgeslm.engines.session import Session
-from edgeslm.errors import ArgumentError
 from edgeslm.generation.loop import new_token_limit
 from edgeslm.memory import cache_bytes, process_memory
 from edgeslm.meter import Meter, Usage, add_usage
@@ -88,11 +87,9 @@ def benchmark(
     bundle = Bundle.open(path)
     for case in cases:
         new_token_limit(bundle.spec.context_length, case.depth, case.positions - case.depth)
-    opened = open_engine(bundle, engine, threads, force)
+    opened = open_engine(bundle, engine, threads, force, kv_dtype)
     load_s = perf_counter() - start
     try:
-        if kv_dtype not in (None, opened.kv_type):
-            raise ArgumentError(f"kv_dtype: {opened.name} keeps keys and values as {opened.kv_type}, not {kv_dtype}")
         runs = list(_measured(opened, cases, repeat))
         memory = process_memory()  # before the buffer that the bandwidth needs
         bandwidth = read_bandwidth(opened.threads)

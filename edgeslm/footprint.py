@@ -35,7 +35,7 @@ class Footprint:
         return self.weights_bytes + self.kv_bytes + self.scratch_bytes
 
 
-def footprint(spec: DecoderSpec, formats: Formats, threads: int) -> Footprint:
+def footprint(spec: DecoderSpec, formats: Formats, threads: int, kv_dtype: str | None = None) -> Footprint:
     """What the native engine takes for a session of the whole context; it plans a program of these shapes to tell.
 
     Raises:
@@ -43,7 +43,7 @@ def footprint(spec: DecoderSpec, formats: Formats, threads: int) -> Footprint:
     """
     from edgeslm.engines.native import NativeEngine
 
-    engine = NativeEngine.from_tensors(spec, *_blank_tensors(spec, formats), threads)
+    engine = NativeEngine.from_tensors(spec, *_blank_tensors(spec, formats), threads, kv_dtype=kv_dtype)
     try:
         scratch, kv = engine.memory(spec.context_length)
     finally:

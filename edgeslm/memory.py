@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgeslm.spec import DecoderSpec
 
-_VALUE_BYTES = {"f32": 4, "f16": 2}
+_VALUE_BYTES = {"f32": 4, "f16": 2, "int8": 1}
+_SCALE_BYTES = {"int8": 4}  # of a row of a head
 
 
 def cache_bytes(spec: DecoderSpec, kv_type: str, tokens: int) -> int | None:
@@ -20,8 +21,9 @@ def cache_bytes(spec: DecoderSpec, kv_type: str, tokens: int) -> int | None:
     if value_bytes is None:
         return None
     attentions = [block.mixer for block in spec.layers]
-    rows = [(min(tokens, a.window) if a.window else tokens) * 2 * a.n_kv_heads * a.head_dim for a in attentions]
-    return value_bytes * sum(rows)
+    heads = [2 * a.n_kv_heads * (value_bytes * a.head_dim + _SCALE_BYTES.get(kv_type, 0)) for a in attentions]
+    rows = [min(tokens, a.window) if a.window else tokens for a in attentions]
+    return sum(n * head for n, head in zip(rows, heads, strict=True))
 
 
 def process_memory() -> tuple[int | None, int | None]:

@@ -42,14 +42,16 @@ class Need:
         return files + self.copies + self.cache + self.scratch + (self.stacks if limit.of_addresses else 0)
 
 
-def check_memory(bundle: Bundle, engine: str, target: str, threads: int, force: bool = False) -> None:
+def check_memory(
+    bundle: Bundle, engine: str, target: str, threads: int, force: bool = False, kv_dtype: str | None = None
+) -> None:
     """Refuse a bundle whose target will not fit in an engine; with ``force``, warn.
 
     Raises:
         MemoryLimitError: what is needed, what there is and what limits it, and what would help.
     """
     found = limits()
-    need = _need(bundle, engine, target, threads, min((limit.bytes for limit in found), default=0))
+    need = _need(bundle, engine, target, threads, kv_dtype, min((limit.bytes for limit in found), default=0))
     short = [limit for limit in found if need.under(limit) > limit.bytes]
     if not short:
         return
@@ -64,14 +66,14 @@ def check_memory(bundle: Bundle, engine: str, target: str, threads: int, force: 
     log.warning("%s. Loading was forced: the system may end this process", message)
 
 
-def _need(bundle: Bundle, engine: str, target: str, threads: int, available: int) -> Need:
+def _need(bundle: Bundle, engine: str, target: str, threads: int, kv_dtype: str | None, available: int) -> Need:
     entry = bundle.target(target)
     files = sum(bundle.manifest.files[name].bytes for name in set(entry.files.values()))
     cache, scratch = cache_bytes(bundle.spec, LARGEST_KV, bundle.spec.context_length) or 0, 0
     if engine == "native" and NEAR * (files + cache) > available:
         formats = {name: (tensor.format, tensor.group_size) for name, tensor in entry.tensors.items()}
         with suppress(EngineError):  # nothing left even to plan with: the estimate tells as much
-            exact = footprint(bundle.spec, formats, threads)
+            exact = footprint(bundle.spec, formats, threads, kv_dtype)
             files, cache, scratch = exact.weights_bytes, exact.kv_bytes, exact.scratch_bytes
     return Need(files, round(COPIES[engine] * files), cache, scratch, threads * STACK_BYTES)
 

@@ -221,11 +221,11 @@ enum slm_status slm_session_rows(slm_session *session, int64_t layer, int64_t le
     return status;
 }
 
-enum slm_status slm_session_read(slm_session *session, int64_t layer, float *keys, float *values) {
+enum slm_status slm_session_read(slm_session *session, int64_t layer, const slm_kv_arrays *to) {
     enum slm_status status = enter_session(session);
     if (status) return status;
     if (layer < 0 || layer >= session->kv.n_caches) status = SLM_BAD_VALUE;
-    else slm_kv_read(&session->kv, layer, keys, values);
+    else slm_kv_read(&session->kv, layer, to);
     leave(session->model);
     return status;
 }
@@ -239,11 +239,11 @@ enum slm_status slm_session_restore(slm_session *session, int64_t length, int64_
     return status;
 }
 
-enum slm_status slm_session_write(slm_session *session, int64_t layer, const float *keys, const float *values) {
+enum slm_status slm_session_write(slm_session *session, int64_t layer, const slm_kv_arrays *from) {
     enum slm_status status = enter_session(session);
     if (status) return status;
     if (layer < 0 || layer >= session->kv.n_caches) status = SLM_BAD_VALUE;
-    else slm_kv_write(&session->kv, layer, keys, values);
+    else slm_kv_write(&session->kv, layer, from);
     leave(session->model);
     return status;
 }

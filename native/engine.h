@@ -9,7 +9,7 @@
 
 #include <stdint.h>
 
-#include "program.h"
+#include "kv.h"
 #include "watch.h"
 
 typedef struct slm_model slm_model;
@@ -70,12 +70,12 @@ enum slm_status slm_session_state(slm_session *session, slm_session_info *info);
  * no session can be in this state. */
 enum slm_status slm_session_rows(slm_session *session, int64_t layer, int64_t length, int64_t high, int64_t *rows);
 
-/* Copies these rows out of a session, (n_kv_heads, rows, head_dim) of its current length each. */
-enum slm_status slm_session_read(slm_session *session, int64_t layer, float *keys, float *values);
+/* Copies these rows out of a session of its current length. */
+enum slm_status slm_session_read(slm_session *session, int64_t layer, const slm_kv_arrays *to);
 
 /* Makes an empty session one of `length` tokens, 1..context, that has written `high`; the rows of every layer are then to be
  * written before anything else is called. */
 enum slm_status slm_session_restore(slm_session *session, int64_t length, int64_t high);
-enum slm_status slm_session_write(slm_session *session, int64_t layer, const float *keys, const float *values);
+enum slm_status slm_session_write(slm_session *session, int64_t layer, const slm_kv_arrays *from);
 
 #endif

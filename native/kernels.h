@@ -81,15 +81,50 @@ typedef void slm_act_mul_fn(float *gate, const float *up, int64_t n, int act);
 /* Half-split rotation of one head in place: pairs (x[i], x[i + half]) by cos[i], sin[i]. */
 typedef void slm_rope_fn(float *x, const float *cosine, const float *sine, int64_t half);
 
-/* Cache rows that attention weighs at once. */
-#define SLM_ATTEND_BLOCK 32
+/* Rows of a block of a cache: attention goes by blocks of positions, so a sum's order depends on nothing but positions. */
+#define SLM_KV_BLOCK 256
 
-/* Attention of n_q query heads (q: n_q * d, already scaled) that share one KV head, over `count` cache rows of d float32 values,
- * kv_stride elements apart: an online-softmax step. State per head: max, sum, acc[d], updated in place, so that a cache may be
- * visited run by run. softcap 0: none. The caller starts with max = -INFINITY, sum = 0, acc = 0 and ends with acc / sum.
- * A head's result is the same bits whichever heads share its call, and however the rows are cut at multiples of SLM_ATTEND_BLOCK. */
-typedef void slm_attend_fn(const float *q, int64_t n_q, int64_t d, const float *keys, const float *values, int64_t kv_stride,
-                           int64_t count, float softcap, float *max, float *sum, float *acc);
+/* Values between the queries and the results of attention: d, rounded up. */
+static inline int64_t slm_kv_width(int64_t d) { return (d + 15) / 16 * 16; }
+
+/* The rows of one KV head in one block, laid out as kv_rows.h says; 64-byte aligned. */
+typedef struct slm_kv_view {
+    void *keys, *values;
+    float *key_scales, *value_scales; /* (SLM_KV_BLOCK) each of q8, else NULL */
+} slm_kv_view;
+
+/* Writes key and value (d each, float32) as row `row` of a block.
+ *   f32        as they are
+ *   f16        rounded to the nearest even, at most 65504 in magnitude
+ *   q8         value * scale, scale = max |x| / 127 over the row, value in -127..127
+ * Every ISA gives the same bits. */
+typedef void slm_kv_store_fn(const float *key, const float *value, int64_t d, const slm_kv_view *rows, int64_t row);
+
+/* Rows first..stop-1 of a block: what a query sees of it; none where first == stop. */
+typedef struct slm_seen {
+    int32_t first, stop;
+} slm_seen;
+
+/* Attention of n_q query heads, already scaled, that share one KV head, over the rows of one block: of each, the maximum of its scores
+ * q . key, the sum of exp(score - max), and that of exp(score - max) * value. -INFINITY, 0 and 0 where it sees nothing. softcap 0:
+ * none. q8: exact sums of integers, queries and weights rounded to 16 bits.
+ * A head's result is the same bits whichever heads share its call. */
+typedef struct slm_attend {
+    const float *q; /* (n_q, slm_kv_width(d)), padded with zeros */
+    int64_t n_q, d;
+    const slm_seen *seen; /* (n_q) */
+    slm_kv_view rows;
+    float softcap;
+    float *max, *sum, *acc; /* results: (n_q), (n_q), (n_q, slm_kv_width(d)) whose padding means nothing */
+    void *scratch;          /* slm_attend_scratch bytes, 64-byte aligned */
+} slm_attend;
+
+/* For any attend kernel: a row of scores, one of 16-bit weights, a 16-bit query and two scales for each head. */
+static inline size_t slm_attend_scratch(int64_t n_q, int64_t d) {
+    return (size_t)n_q * ((size_t)SLM_KV_BLOCK * 6 + (size_t)slm_kv_width(d) * 2 + 64);
+}
+
+typedef void slm_attend_fn(const slm_attend *a);
 
 /* Adds the words to *sum, modulo 2^64, as fast as memory gives them: what tells how fast that is. */
 typedef void slm_read_fn(const uint64_t *words, int64_t n, uint64_t *sum);
@@ -102,7 +137,8 @@ typedef struct slm_kernels {
     slm_norm_fn *norm;
     slm_act_mul_fn *act_mul;
     slm_rope_fn *rope;
-    slm_attend_fn *attend;
+    slm_kv_store_fn *kv_store[SLM_FORMAT_COUNT]; /* NULL for q4, as is attend */
+    slm_attend_fn *attend[SLM_FORMAT_COUNT];
     slm_read_fn *read;
 } slm_kernels;
 

@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kv_rows.h"
+
 struct slm_kv_block {
     atomic_llong owners; /* only an owner can add one, so who finds itself alone stays alone */
-    _Alignas(16) float rows[];
+    _Alignas(64) char rows[];
 };
 
-static size_t rows_bytes(const slm_cache *c) {
-    return (size_t)c->n_kv_heads * (size_t)c->head_dim * SLM_KV_BLOCK * 2 * sizeof(float);
-}
+static size_t rows_bytes(const slm_cache *c) { return (size_t)c->n_kv_heads * slm_kv_head_bytes(c->format, c->head_dim); }
 
 static void release(slm_kv_block *block) {
     if (block && atomic_fetch_sub(&block->owners, 1) == 1) free(block);
@@ -20,7 +20,7 @@ static void release(slm_kv_block *block) {
 static slm_cache empty_cache(const slm_program *p, const slm_layer *a) {
     int64_t rows = p->context;
     if (a->window && a->window - 1 + SLM_CHUNK < rows) rows = a->window - 1 + SLM_CHUNK;
-    return (slm_cache){a->n_kv_heads, a->head_dim, a->window, slm_round_up(rows, SLM_KV_BLOCK), NULL};
+    return (slm_cache){p->kv_format, a->n_kv_heads, a->head_dim, a->window, slm_round_up(rows, SLM_KV_BLOCK), NULL};
 }
 
 size_t slm_kv_bytes(const slm_program *p, int64_t tokens) {
@@ -72,7 +72,7 @@ void slm_kv_fork(const slm_kv *kv, slm_kv *to) {
 static enum slm_status own(const slm_cache *c, slm_kv_block **block) {
     slm_kv_block *old = *block;
     if (old && atomic_load(&old->owners) == 1) return SLM_OK;
-    slm_kv_block *mine = malloc(sizeof *mine + rows_bytes(c));
+    slm_kv_block *mine = aligned_alloc(64, sizeof *mine + rows_bytes(c)); /* both multiples of 64 */
     if (!mine) return SLM_NO_MEMORY;
     if (old) memcpy(mine->rows, old->rows, rows_bytes(c));
     atomic_init(&mine->owners, 1);
@@ -125,25 +125,36 @@ enum slm_status slm_kv_restore(slm_kv *kv, int64_t length, int64_t high) {
     return SLM_OK;
 }
 
-static void copy_rows(const slm_kv *kv, int64_t i, float *keys, float *values, int into_cache) {
+static void copy(void *in_cache, int64_t at, void *in_array, int64_t i, size_t bytes, int into_cache) {
+    char *cache = (char *)in_cache + (size_t)at * bytes, *array = (char *)in_array + (size_t)i * bytes;
+    memcpy(into_cache ? cache : array, into_cache ? array : cache, bytes);
+}
+
+/* One row of a block, and row i of the arrays. */
+static void copy_row(const slm_cache *c, const slm_kv_view *rows, int64_t row, const slm_kv_arrays *arrays, int64_t i, int into_cache) {
+    size_t bytes = slm_kv_value_bytes(c->format);
+    for (int64_t j = 0; j < c->head_dim; j++) {
+        copy(rows->keys, slm_key_index(c->format, c->head_dim, row, j), arrays->keys, i * c->head_dim + j, bytes, into_cache);
+        copy(rows->values, slm_value_index(c->format, row, j), arrays->values, i * c->head_dim + j, bytes, into_cache);
+    }
+    if (c->format != SLM_Q8) return;
+    copy(rows->key_scales, row, arrays->key_scales, i, sizeof(float), into_cache);
+    copy(rows->value_scales, row, arrays->value_scales, i, sizeof(float), into_cache);
+}
+
+static void copy_rows(const slm_kv *kv, int64_t i, const slm_kv_arrays *arrays, int into_cache) {
     const slm_cache *c = kv->caches + i;
     int64_t first = oldest_row(c, kv->high), rows = kv->length - first;
     for (int64_t h = 0; h < c->n_kv_heads; h++)
-        for (int64_t row = 0, count; row < rows; row += count) {
-            slm_kv_run run = slm_kv_at(c, h, first + row);
-            count = run.count < rows - row ? run.count : rows - row;
-            int64_t at = (h * rows + row) * c->head_dim;
-            size_t bytes = (size_t)(count * c->head_dim) * sizeof(float);
-            memcpy(into_cache ? run.keys : keys + at, into_cache ? keys + at : run.keys, bytes);
-            memcpy(into_cache ? run.values : values + at, into_cache ? values + at : run.values, bytes);
+        for (int64_t row = 0; row < rows; row++) {
+            slm_kv_view block = slm_kv_at(c, h, first + row);
+            copy_row(c, &block, (first + row) % SLM_KV_BLOCK, arrays, h * rows + row, into_cache);
         }
 }
 
-void slm_kv_read(const slm_kv *kv, int64_t cache, float *keys, float *values) { copy_rows(kv, cache, keys, values, 0); }
+void slm_kv_read(const slm_kv *kv, int64_t cache, const slm_kv_arrays *to) { copy_rows(kv, cache, to, 0); }
 
-void slm_kv_write(slm_kv *kv, int64_t cache, const float *keys, const float *values) {
-    copy_rows(kv, cache, (float *)keys, (float *)values, 1);
-}
+void slm_kv_write(slm_kv *kv, int64_t cache, const slm_kv_arrays *from) { copy_rows(kv, cache, from, 1); }
 
 enum slm_status slm_kv_truncate(slm_kv *kv, int64_t length) {
     if (!slm_kv_holds(kv, length)) return SLM_FORGOTTEN;
@@ -152,9 +163,7 @@ enum slm_status slm_kv_truncate(slm_kv *kv, int64_t length) {
     return SLM_OK;
 }
 
-slm_kv_run slm_kv_at(const slm_cache *c, int64_t head, int64_t position) {
-    int64_t slot = position % c->capacity, row = slot % SLM_KV_BLOCK;
-    int64_t head_floats = SLM_KV_BLOCK * c->head_dim;
-    float *keys = c->blocks[slot / SLM_KV_BLOCK]->rows + head * head_floats + row * c->head_dim;
-    return (slm_kv_run){keys, keys + c->n_kv_heads * head_floats, SLM_KV_BLOCK - row};
+slm_kv_view slm_kv_at(const slm_cache *c, int64_t head, int64_t position) {
+    slm_kv_block *block = c->blocks[position % c->capacity / SLM_KV_BLOCK];
+    return slm_kv_view_in(c->format, c->head_dim, block->rows + (size_t)head * slm_kv_head_bytes(c->format, c->head_dim));
 }

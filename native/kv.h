@@ -12,11 +12,10 @@
 
 #include "program.h"
 
-#define SLM_KV_BLOCK 256 /* rows; a multiple of SLM_ATTEND_BLOCK */
-
-typedef struct slm_kv_block slm_kv_block; /* keys then values, (n_kv_heads, SLM_KV_BLOCK, head_dim) each */
+typedef struct slm_kv_block slm_kv_block; /* SLM_KV_BLOCK rows: those of one KV head after the other, as kv_rows.h lays them out */
 
 typedef struct slm_cache {
+    int32_t format; /* of its rows */
     int64_t n_kv_heads, head_dim, window, capacity;
     slm_kv_block **blocks; /* capacity / SLM_KV_BLOCK */
 } slm_cache;
@@ -27,12 +26,6 @@ typedef struct slm_kv {
     int64_t length; /* tokens held */
     int64_t high;   /* positions below this were written since the cache was last empty */
 } slm_kv;
-
-/* One head's rows of consecutive positions, head_dim floats apart. */
-typedef struct slm_kv_run {
-    float *keys, *values;
-    int64_t count;
-} slm_kv_run;
 
 enum slm_status slm_kv_init(slm_kv *kv, const slm_program *program);
 
@@ -63,11 +56,17 @@ int64_t slm_kv_rows(const slm_cache *cache, int64_t length, int64_t high);
  * it); its rows are the caller's to write. */
 enum slm_status slm_kv_restore(slm_kv *kv, int64_t length, int64_t high);
 
-/* Copies the rows that a cache keeps out to arrays (n_kv_heads, rows, head_dim), or in from them. */
-void slm_kv_read(const slm_kv *kv, int64_t cache, float *keys, float *values);
-void slm_kv_write(slm_kv *kv, int64_t cache, const float *keys, const float *values);
+/* Rows as arrays: keys and values (n_kv_heads, rows, head_dim) of float32, float16 or int8, and of q8 float32 scales (n_kv_heads, rows). */
+typedef struct slm_kv_arrays {
+    void *keys, *values;
+    float *key_scales, *value_scales;
+} slm_kv_arrays;
 
-/* The rows of `head` from `position` to the end of its block. Reserved positions only. */
-slm_kv_run slm_kv_at(const slm_cache *cache, int64_t head, int64_t position);
+/* Copies the rows that a cache keeps out to arrays, or in from them, to the bit. */
+void slm_kv_read(const slm_kv *kv, int64_t cache, const slm_kv_arrays *to);
+void slm_kv_write(slm_kv *kv, int64_t cache, const slm_kv_arrays *from);
+
+/* The block that holds `position`, of which that is row position % SLM_KV_BLOCK. Reserved positions only. */
+slm_kv_view slm_kv_at(const slm_cache *cache, int64_t head, int64_t position);
 
 #endif

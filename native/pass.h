@@ -52,4 +52,13 @@ void slm_pass_linear(slm_pass *pass, const slm_op *op, int64_t piece, void *scra
 int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op);
 void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch);
 
+/* What attention needs in any layer: scratch bytes of one thread; of all threads together, floats for results that wait to be merged, and
+ * counters, one for each KV head. */
+typedef struct slm_attend_sizes {
+    size_t scratch_bytes;
+    int64_t partial_floats, kv_heads;
+} slm_attend_sizes;
+
+slm_attend_sizes slm_attend_sizes_of(const slm_program *program);
+
 #endif

@@ -1,79 +1,140 @@
-/* Attention: one KV head and a tile of query rows of one session at a time.
+/* Attention: one KV head and a tile of query rows of one session at a time, block by block of the positions that they see.
  *
- * Rows of a tile visit the cache rows that all of them see together, and the others, before (a window's beginning) and after (the
- * causal end), one by one. Cuts lie at multiples of SLM_ATTEND_BLOCK, so that the result does not depend on the tile.
+ * Each block gives a softmax state of its own, and states are merged in the order of positions. So the result depends neither on
+ * the tile nor on who computed a block: a lone tile's blocks are shared out among threads, and the last to finish merges them.
  */
 #include <math.h>
 #include <string.h>
 
 #include "pass.h"
 
-/* The queries under way: `heads` of them for each of `rows` rows, and their softmax state, in the thread's scratch. */
+#define PIECES_PER_THREAD 4
+
+/* Softmax of n_q queries in progress: maximum, sum, and weighted values. */
+typedef struct state {
+    float *max, *sum, *acc; /* (n_q), (n_q), (n_q, width) */
+} state;
+
+/* The queries under way: `heads` of them for each of `rows` rows. */
 typedef struct tile {
     const slm_pass *pass;
+    const slm_op *op;
     const slm_layer *layer;
     const slm_cache *cache;
     int64_t kv_head, heads, row, rows;
-    float *q, *acc, *max, *sum;
+    int64_t width;  /* slm_kv_width */
+    float *q;       /* (rows, heads, width) */
+    slm_seen *seen; /* (rows, heads), of the block at hand */
+    state total, part;
+    void *scratch;
 } tile;
 
-static tile open_tile(const slm_pass *pass, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows, float *scratch) {
+static state state_at(float *memory, int64_t n_q) { return (state){memory, memory + n_q, memory + 2 * n_q}; }
+
+static int64_t state_floats(const slm_layer *a, int64_t n_q) { return slm_round_up(n_q * (slm_kv_width(a->head_dim) + 2), 16); }
+
+static size_t scratch_bytes(const slm_layer *a) {
+    int64_t n_q = slm_attend_tile(a) * (a->n_heads / a->n_kv_heads);
+    int64_t floats = n_q * slm_kv_width(a->head_dim) + 2 * state_floats(a, n_q) + slm_round_up(2 * n_q, 16);
+    return (size_t)floats * sizeof(float) + slm_attend_scratch(n_q, a->head_dim);
+}
+
+static int64_t partial_floats(const slm_layer *a, int64_t context) {
+    int64_t n_q = slm_attend_tile(a) * (a->n_heads / a->n_kv_heads), rows = context;
+    if (a->window && a->window + slm_attend_tile(a) < rows) rows = a->window + slm_attend_tile(a);
+    return a->n_kv_heads * state_floats(a, n_q) * (rows / SLM_KV_BLOCK + 2);
+}
+
+slm_attend_sizes slm_attend_sizes_of(const slm_program *p) {
+    slm_attend_sizes most = {0, 0, 0};
+    for (int64_t i = 0; i < p->n_layers; i++) {
+        const slm_layer *a = p->layers + i;
+        if (scratch_bytes(a) > most.scratch_bytes) most.scratch_bytes = scratch_bytes(a);
+        if (partial_floats(a, p->context) > most.partial_floats) most.partial_floats = partial_floats(a, p->context);
+        if (a->n_kv_heads > most.kv_heads) most.kv_heads = a->n_kv_heads;
+    }
+    return most;
+}
+
+static tile open_tile(const slm_pass *pass, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows, void *memory) {
     const slm_layer *a = pass->runner->program.layers + op->layer;
-    const slm_cache *cache = slm_token_at(pass, row)->kv->caches + op->layer;
-    tile t = {pass, a, cache, kv_head, a->n_heads / a->n_kv_heads, row, rows, scratch, 0, 0, 0};
-    int64_t states = t.heads * rows, width = t.heads * a->head_dim;
-    t.acc = t.q + rows * width;
-    t.max = t.acc + rows * width;
-    t.sum = t.max + states;
-    for (int64_t i = 0; i < rows; i++)
-        memcpy(t.q + i * width, slm_row(pass, op->in[0], row + i) + kv_head * width, (size_t)width * sizeof(float));
-    memset(t.acc, 0, (size_t)(rows * width) * sizeof(float));
-    for (int64_t i = 0; i < states; i++) t.max[i] = -INFINITY, t.sum[i] = 0;
+    tile t = {.pass = pass, .op = op, .layer = a, .kv_head = kv_head, .heads = a->n_heads / a->n_kv_heads, .row = row, .rows = rows};
+    int64_t d = a->head_dim, n_q = t.heads * rows;
+    t.cache = slm_token_at(pass, row)->kv->caches + op->layer;
+    t.width = slm_kv_width(d);
+    t.q = memory;
+    t.total = state_at(t.q + n_q * t.width, n_q);
+    t.part = state_at(t.total.max + state_floats(a, n_q), n_q);
+    t.seen = (slm_seen *)(void *)(t.part.max + state_floats(a, n_q));
+    t.scratch = (float *)(void *)t.seen + slm_round_up(2 * n_q, 16);
+    memset(t.q, 0, (size_t)(n_q * t.width) * sizeof(float));
+    for (int64_t h = 0; h < n_q; h++) {
+        const float *q = slm_row(pass, op->in[0], row + h / t.heads) + (kv_head * t.heads + h % t.heads) * d;
+        memcpy(t.q + h * t.width, q, (size_t)d * sizeof(float));
+    }
+    memset(t.total.acc, 0, (size_t)(n_q * t.width) * sizeof(float));
+    for (int64_t h = 0; h < n_q; h++) t.total.max[h] = -INFINITY, t.total.sum[h] = 0;
     return t;
 }
 
-/* The rows i0..i1-1 of the tile attend to positions first..stop-1. */
-static void visit(const tile *t, int64_t i0, int64_t i1, int64_t first, int64_t stop) {
-    const slm_layer *a = t->layer;
-    int64_t s = i0 * t->heads, n_q = (i1 - i0) * t->heads;
-    while (first < stop) {
-        slm_kv_run run = slm_kv_at(t->cache, t->kv_head, first);
-        int64_t count = run.count < stop - first ? run.count : stop - first;
-        int64_t to_block = (SLM_ATTEND_BLOCK - first % SLM_ATTEND_BLOCK) % SLM_ATTEND_BLOCK;
-        if (to_block && to_block < count) count = to_block;
-        t->pass->runner->kernels->attend(t->q + s * a->head_dim, n_q, a->head_dim, run.keys, run.values, a->head_dim, count,
-                                         a->softcap, t->max + s, t->sum + s, t->acc + s * a->head_dim);
-        first += count;
-    }
-}
+/* Position of row i of the tile, and the oldest that it sees. */
+static int64_t position_of(const tile *t, int64_t i) { return slm_token_at(t->pass, t->row + i)->position; }
 
-/* Oldest position that row i of the tile sees. */
 static int64_t oldest(const tile *t, int64_t i) {
-    int64_t position = slm_token_at(t->pass, t->row + i)->position, window = t->layer->window;
+    int64_t position = position_of(t, i), window = t->layer->window;
     return window && position >= window ? position - window + 1 : 0;
 }
 
-static void close_tile(const tile *t, const slm_op *op) {
-    int64_t d = t->layer->head_dim, width = t->heads * d;
-    for (int64_t i = 0; i < t->rows; i++) {
-        float *out = slm_row(t->pass, op->out[0], t->row + i) + t->kv_head * width;
-        for (int64_t j = 0; j < width; j++) out[j] = t->acc[i * width + j] / t->sum[i * t->heads + j / d];
+static int64_t first_block(const tile *t) { return oldest(t, 0) / SLM_KV_BLOCK; }
+
+static int64_t stop_block(const tile *t) { return position_of(t, t->rows - 1) / SLM_KV_BLOCK + 1; }
+
+/* What row i of the tile sees of a block. */
+static slm_seen seen_of(const tile *t, int64_t i, int64_t block) {
+    int64_t start = block * SLM_KV_BLOCK, first = oldest(t, i) - start, stop = position_of(t, i) + 1 - start;
+    if (first < 0) first = 0;
+    if (stop > SLM_KV_BLOCK) stop = SLM_KV_BLOCK;
+    return first < stop ? (slm_seen){(int32_t)first, (int32_t)stop} : (slm_seen){0, 0};
+}
+
+static void attend_block(const tile *t, int64_t block, state part) {
+    const slm_layer *a = t->layer;
+    const slm_program *p = &t->pass->runner->program;
+    for (int64_t i = 0; i < t->rows; i++)
+        for (int64_t h = 0; h < t->heads; h++) t->seen[i * t->heads + h] = seen_of(t, i, block);
+    slm_kv_view rows = slm_kv_at(t->cache, t->kv_head, block * SLM_KV_BLOCK);
+    slm_attend call = {t->q,       t->rows * t->heads, a->head_dim, t->seen, rows, a->softcap, part.max, part.sum,
+                       part.acc, t->scratch};
+    t->pass->runner->kernels->attend[p->kv_format](&call);
+}
+
+/* Adds a block's part to the total. */
+static void merge(const tile *t, state part) {
+    for (int64_t h = 0; h < t->rows * t->heads; h++) {
+        if (part.sum[h] == 0) continue; /* saw nothing */
+        float top = t->total.max[h] > part.max[h] ? t->total.max[h] : part.max[h];
+        float old = expf(t->total.max[h] - top), new = expf(part.max[h] - top);
+        float *total = t->total.acc + h * t->width, *add = part.acc + h * t->width;
+        for (int64_t i = 0; i < t->width; i++) total[i] = total[i] * old + add[i] * new;
+        t->total.sum[h] = t->total.sum[h] * old + part.sum[h] * new;
+        t->total.max[h] = top;
     }
 }
 
-static void attend(const slm_pass *pass, const slm_op *op, int64_t kv_head, int64_t row, int64_t rows, float *scratch) {
-    tile t = open_tile(pass, op, kv_head, row, rows, scratch);
-    int64_t position = slm_token_at(pass, row)->position;
-    int64_t first = slm_round_up(oldest(&t, rows - 1), SLM_ATTEND_BLOCK);
-    int64_t stop = (position + 1) / SLM_ATTEND_BLOCK * SLM_ATTEND_BLOCK;
-    if (stop < first) stop = first = position + rows; /* no block is seen by all: everything row by row */
-    for (int64_t i = 0; i < rows; i++) {
-        int64_t end = position + i + 1;
-        visit(&t, i, i + 1, oldest(&t, i), first < end ? first : end);
+static void close_tile(const tile *t) {
+    int64_t d = t->layer->head_dim;
+    for (int64_t h = 0; h < t->rows * t->heads; h++) {
+        float *out = slm_row(t->pass, t->op->out[0], t->row + h / t->heads) + (t->kv_head * t->heads + h % t->heads) * d;
+        for (int64_t i = 0; i < d; i++) out[i] = t->total.acc[h * t->width + i] / t->total.sum[h];
     }
-    visit(&t, 0, rows, first, stop);
-    for (int64_t i = 0; i < rows; i++) visit(&t, i, i + 1, stop, position + i + 1);
-    close_tile(&t, op);
+}
+
+static void attend_alone(const tile *t) {
+    for (int64_t b = first_block(t); b < stop_block(t); b++) {
+        attend_block(t, b, t->part);
+        merge(t, t->part);
+    }
+    close_tile(t);
 }
 
 /* Cuts the rows into tiles; returns how many there are. */
@@ -87,13 +148,45 @@ static int64_t cut_tiles(slm_pass *pass, int64_t size) {
     return n;
 }
 
+static int is_lone_tile(const slm_pass *pass) { return pass->runner->tiles[1] == pass->rows; }
+
+/* The blocks of a lone tile: `count` runs of `size` each. */
+typedef struct block_cut {
+    int64_t blocks, size, count;
+} block_cut;
+
+static block_cut cut_blocks(const slm_pass *pass, const slm_layer *a) {
+    tile t = {.pass = pass, .layer = a, .rows = pass->rows};
+    int64_t blocks = stop_block(&t) - first_block(&t);
+    int64_t size = 1 + blocks * a->n_kv_heads / (pass->runner->threads * PIECES_PER_THREAD);
+    return (block_cut){blocks, size, (blocks + size - 1) / size};
+}
+
 int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op) {
     const slm_layer *a = pass->runner->program.layers + op->layer;
-    return cut_tiles(pass, slm_attend_tile(a)) * a->n_kv_heads;
+    int64_t tiles = cut_tiles(pass, slm_attend_tile(a));
+    if (tiles > 1) return tiles * a->n_kv_heads;
+    int64_t count = cut_blocks(pass, a).count;
+    for (int64_t h = 0; h < a->n_kv_heads; h++) atomic_store(pass->runner->unfinished + h, count);
+    return count * a->n_kv_heads;
+}
+
+/* Run i of the blocks of a lone tile. */
+static void attend_shared(const tile *t, int64_t i) {
+    block_cut c = cut_blocks(t->pass, t->layer);
+    int64_t n_q = t->rows * t->heads, floats = state_floats(t->layer, n_q);
+    float *partials = t->pass->runner->partials + t->kv_head * c.blocks * floats;
+    for (int64_t b = i * c.size; b < c.blocks && b < (i + 1) * c.size; b++)
+        attend_block(t, first_block(t) + b, state_at(partials + b * floats, n_q));
+    if (atomic_fetch_sub(t->pass->runner->unfinished + t->kv_head, 1) > 1) return;
+    for (int64_t b = 0; b < c.blocks; b++) merge(t, state_at(partials + b * floats, n_q));
+    close_tile(t);
 }
 
 void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch) {
-    const slm_layer *a = pass->runner->program.layers + op->layer;
-    const int32_t *tile = pass->runner->tiles + piece / a->n_kv_heads;
-    attend(pass, op, piece % a->n_kv_heads, tile[0], tile[1] - tile[0], scratch);
+    int64_t n_kv_heads = pass->runner->program.layers[op->layer].n_kv_heads, i = piece / n_kv_heads;
+    const int32_t *rows = pass->runner->tiles + (is_lone_tile(pass) ? 0 : i);
+    tile t = open_tile(pass, op, piece % n_kv_heads, rows[0], rows[1] - rows[0], scratch);
+    if (is_lone_tile(pass)) attend_shared(&t, i);
+    else attend_alone(&t);
 }

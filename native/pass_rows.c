@@ -1,6 +1,5 @@
 /* Operations on single rows. */
 #include <math.h>
-#include <string.h>
 
 #include "pass.h"
 
@@ -66,7 +65,7 @@ void slm_pass_kv_store(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1)
     const slm_program *p = &pass->runner->program;
     const slm_layer *a = p->layers + op->layer;
     const slm_rope *rope = a->rope == SLM_NONE ? NULL : p->ropes + a->rope;
-    size_t head_bytes = (size_t)a->head_dim * sizeof(float);
+    slm_kv_store_fn *store = pass->runner->kernels->kv_store[p->kv_format];
     for (int64_t i = i0; i < i1; i++) {
         int64_t position = slm_token_at(pass, i)->position;
         const slm_cache *cache = slm_token_at(pass, i)->kv->caches + op->layer;
@@ -77,9 +76,8 @@ void slm_pass_kv_store(slm_pass *pass, const slm_op *op, int64_t i0, int64_t i1)
         float scale = rope ? a->scale * temperature(rope, position) : a->scale;
         for (int64_t j = 0; j < a->n_heads * a->head_dim; j++) q[j] *= scale;
         for (int64_t h = 0; h < a->n_kv_heads; h++) {
-            slm_kv_run run = slm_kv_at(cache, h, position);
-            memcpy(run.keys, k + h * a->head_dim, head_bytes);
-            memcpy(run.values, v + h * a->head_dim, head_bytes);
+            slm_kv_view rows = slm_kv_at(cache, h, position);
+            store(k + h * a->head_dim, v + h * a->head_dim, a->head_dim, &rows, position % SLM_KV_BLOCK);
         }
     }
 }

@@ -72,18 +72,12 @@ static void plan_scratch(slm_program *p) {
         if (w->group && row > p->packed_row_bytes) p->packed_row_bytes = row;
         if (scratch > p->scratch_bytes) p->scratch_bytes = scratch;
     }
-    for (int64_t i = 0; i < p->n_layers; i++) {
-        const slm_layer *a = p->layers + i;
-        int64_t heads = slm_attend_tile(a) * (a->n_heads / a->n_kv_heads);
-        int64_t floats = slm_round_up(heads * (2 * a->head_dim + 2), 16); /* q, acc; max, sum */
-        if (floats > p->attend_floats) p->attend_floats = floats;
-    }
 }
 
 enum slm_status slm_program_plan(slm_program *p, int64_t *where) {
     lifetime *life = calloc((size_t)p->n_values + 1, sizeof *life);
     if (!life) return SLM_NO_MEMORY;
-    p->arena_floats = p->angle_floats = p->attend_floats = 0;
+    p->arena_floats = p->angle_floats = 0;
     p->packed_row_bytes = p->scratch_bytes = 0;
     enum slm_status status = find_lifetimes(p, life, where);
     for (int64_t v = 0; status == SLM_OK && v < p->n_values; v++) {

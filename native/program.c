@@ -63,6 +63,7 @@ static int rope_ok(const slm_rope *r) {
 
 static enum slm_status check_tables(const slm_program *p, int64_t *where) {
     if (p->vocab < 1 || p->context < 1 || p->context > INT32_MAX) return SLM_BAD_VALUE;
+    if (p->kv_format != SLM_F32 && p->kv_format != SLM_F16 && p->kv_format != SLM_Q8) return SLM_BAD_VALUE;
     for (*where = 0; *where < p->n_values; ++*where)
         if (p->values[*where].width < 1 || p->values[*where].width > SLM_MAX_WIDTH) return SLM_BAD_VALUE;
     for (*where = 0; *where < p->n_weights; ++*where)

@@ -71,6 +71,7 @@ typedef struct slm_value {
 
 typedef struct slm_program {
     int64_t vocab, context;
+    int32_t kv_format; /* of keys and values: SLM_F32, SLM_F16 or SLM_Q8 */
     int64_t n_values, n_weights, n_vectors, n_ropes, n_layers, n_ops;
     slm_value *values;
     slm_weight *weights;
@@ -83,7 +84,6 @@ typedef struct slm_program {
     int64_t angle_floats;   /* cosines and sines of all ropes for one row */
     size_t packed_row_bytes; /* longest packed row of any LINEAR's input */
     size_t scratch_bytes;   /* of one thread, for any LINEAR */
-    int64_t attend_floats;  /* of one thread, for any ATTEND */
 } slm_program;
 
 /* Allocates the arrays, zeroed, of the lengths that n_* of *program tell. */
@@ -100,7 +100,7 @@ static inline int slm_op_is_wide(const slm_op *op) {
     return op->kind == SLM_LINEAR || op->kind == SLM_ATTEND || op->kind == SLM_SELECT;
 }
 
-/* Query rows that one ATTEND step takes together, so that they share the loads of keys and values. */
+/* Query rows that go through the cache together, so that they share the loads of keys and values. */
 static inline int64_t slm_attend_tile(const slm_layer *layer) {
     int64_t group = layer->n_heads / layer->n_kv_heads;
     return group >= 16 ? 1 : 16 / group;

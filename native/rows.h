@@ -36,6 +36,27 @@ static inline float slm_half_to_float(uint16_t h) {
     return value;
 }
 
+/* The nearest half, even on a tie; beyond the largest, 65504, that one; NaN stays NaN. Adding a power of two 2^13 times as large as a half's
+ * last place rounds there. */
+static inline uint16_t slm_float_to_half(float x) {
+    uint32_t bits, sign, unit;
+    memcpy(&bits, &x, sizeof bits);
+    sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+    if (bits > 0x477fe000) return (uint16_t)(sign | 0x7bff); /* 65504 */
+    unit = bits & 0x7f800000;
+    if (unit < 0x38800000) unit = 0x38800000; /* 2^-14, the smallest normal half */
+    float magnitude, magic;
+    memcpy(&magnitude, &bits, sizeof magnitude);
+    unit += 13u << 23;
+    memcpy(&magic, &unit, sizeof magic);
+    float rounded = magnitude + magic;
+    memcpy(&bits, &rounded, sizeof bits);
+    /* The sum's fraction counts units of a half's last place; its exponent is that of the half plus a constant. */
+    return (uint16_t)(sign | (((unit - (13u << 23) - 0x38800000) >> 13) + (bits - unit)));
+}
+
 /* Writes `count` neighbouring outputs of one row: sums times scale plus bias (or NULL), with accumulate added to what is there. */
 static inline void slm_store_outputs(const float *sums, int64_t count, float scale, float *y, const float *bias, int accumulate) {
     for (int64_t j = 0; j < count; j++) {

@@ -15,8 +15,8 @@ static void *rows_alloc(slm_runner *r, size_t n, size_t row_bytes) {
 }
 
 enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_kernels *kernels, int threads) {
-    size_t attend_bytes = (size_t)program->attend_floats * sizeof(float);
-    size_t scratch = program->scratch_bytes > attend_bytes ? program->scratch_bytes : attend_bytes;
+    slm_attend_sizes attend = slm_attend_sizes_of(program);
+    size_t scratch = program->scratch_bytes > attend.scratch_bytes ? program->scratch_bytes : attend.scratch_bytes;
     *r = (slm_runner){.program = *program, .kernels = kernels, .threads = threads, .scratch_stride = (scratch + 127) / 64 * 64};
     r->tokens = rows_alloc(r, SLM_CHUNK, sizeof *r->tokens);
     r->wanted = rows_alloc(r, SLM_CHUNK, sizeof *r->wanted);
@@ -25,8 +25,11 @@ enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_k
     r->angles = rows_alloc(r, SLM_CHUNK, (size_t)program->angle_floats * sizeof *r->angles);
     r->packed = rows_alloc(r, SLM_CHUNK, program->packed_row_bytes);
     r->scratch = rows_alloc(r, (size_t)threads, r->scratch_stride);
+    r->partials = rows_alloc(r, (size_t)attend.partial_floats, sizeof *r->partials);
+    r->unfinished = calloc((size_t)attend.kv_heads + 1, sizeof *r->unfinished);
     r->wide = calloc((size_t)program->n_ops, sizeof *r->wide);
-    int allocated = r->tokens && r->wanted && r->tiles && r->arena && r->angles && r->packed && r->scratch && r->wide;
+    int allocated = r->tokens && r->wanted && r->tiles && r->arena && r->angles && r->packed && r->scratch && r->partials &&
+                    r->unfinished && r->wide;
     for (int64_t i = 0; allocated && i < program->n_ops; i++)
         if (slm_op_is_wide(program->ops + i)) r->wide[r->n_wide++] = i;
     enum slm_status status = allocated ? slm_pool_open(threads, &r->pool) : SLM_NO_MEMORY;
@@ -45,6 +48,8 @@ void slm_runner_close(slm_runner *r) {
     free(r->angles);
     free(r->packed);
     free(r->scratch);
+    free(r->partials);
+    free(r->unfinished);
     free(r->wide);
     slm_program_free(&r->program);
     *r = (slm_runner){0};

@@ -2,6 +2,8 @@
 #ifndef SLM_RUN_H
 #define SLM_RUN_H
 
+#include <stdatomic.h>
+
 #include "engine.h"
 #include "kv.h"
 #include "pool.h"
@@ -26,6 +28,8 @@ typedef struct slm_runner {
     unsigned char *packed;  /* (SLM_CHUNK, packed_row_bytes): the input of the LINEAR under way */
     unsigned char *scratch; /* (threads, scratch_stride) */
     size_t scratch_stride;
+    float *partials;        /* by KV head: results of blocks in the ATTEND under way */
+    atomic_llong *unfinished; /* by KV head: pieces of it */
     size_t bytes; /* of all of these rows */
     int64_t *wide; /* indices of the wide operations, in order */
     int64_t n_wide;

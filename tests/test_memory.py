@@ -21,6 +21,7 @@ def test_a_window_keeps_no_more_than_it_sees() -> None:
     row = 2 * 2 * 8
     assert cache_bytes(spec, "f32", 7) == 4 * row * 3 * 7
     assert cache_bytes(spec, "f16", 50) == 2 * row * (50 + 10 + 10)
+    assert cache_bytes(spec, "int8", 7) == (row + 4 * 2 * 2) * 3 * 7
     assert cache_bytes(spec, "unheard of", 50) is None
 
 

@@ -20,6 +20,7 @@ from edgeslm.cli.options import (
     generation_arguments,
     generation_options,
     json_option,
+    kv_dtype_option,
     threads_option,
 )
 from edgeslm.cli.output import print_json
@@ -60,6 +61,7 @@ Show = Callable[[], AbstractContextManager[Write]]
 @engine_option
 @threads_option
 @force_option
+@kv_dtype_option
 @json_option
 def command(
     bundle: Path,
@@ -70,6 +72,7 @@ def command(
     engine: str,
     threads: int | None,
     force: bool,
+    kv_dtype: str | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -89,7 +92,9 @@ def command(
     if prompt_cache is not None and system is None:
         raise click.UsageError("--prompt-cache keeps the system message: give --system too")
     with ExitStack() as stack:
-        model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads, force=force))
+        model = stack.enter_context(
+            edgeslm.load(bundle, engine=engine, threads=threads, force=force, kv_dtype=kv_dtype)
+        )
         messages = [] if history is None else read_messages(history)
         if system is not None and messages and messages[0].get("role") == "system":
             del messages[0]  # the new one takes its place

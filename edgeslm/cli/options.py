@@ -57,6 +57,11 @@ THREADS = click.IntRange(1, 256)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout, all else on stderr.")
 threads_option = click.option("--threads", type=THREADS, help="Threads to compute with; default: one per usable core.")
 force_option = click.option("--force", is_flag=True, help="Load it even if it will not fit the memory that there is.")
+kv_dtype_option = click.option(
+    "--kv-dtype",
+    type=click.Choice(["f16", "f32", "int8"]),
+    help="How the native engine keeps keys and values; default: f16.",
+)
 engine_option = click.option(
     "--engine",
     type=engine_name,

@@ -17,6 +17,7 @@ from edgeslm.cli.options import (
     generation_arguments,
     generation_options,
     json_option,
+    kv_dtype_option,
     logprobs_option,
     threads_option,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @engine_option
 @threads_option
 @force_option
+@kv_dtype_option
 @json_option
 def command(
     bundle: Path,
@@ -49,6 +51,7 @@ def command(
     engine: str,
     threads: int | None,
     force: bool,
+    kv_dtype: str | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -69,7 +72,9 @@ def command(
 
     text = _from_stdin() if prompt == "-" else prompt
     with ExitStack() as stack:
-        model = stack.enter_context(edgeslm.load(bundle, engine=engine, threads=threads, force=force))
+        model = stack.enter_context(
+            edgeslm.load(bundle, engine=engine, threads=threads, force=force, kv_dtype=kv_dtype)
+        )
         if chat or system is not None:
             ids = model.prompts.ids(None, _messages(system, text), {})
         else:

@@ -130,7 +130,7 @@ class CoreMlEngine:
     ) -> None:
         self.spec, self.threads, self.fingerprint = spec, threads, fingerprint
         self.isa = runtime.isa
-        self.kv_type = "/".join(sorted({kind.dtype for kind in states.values()}))
+        self.kv_type = "/".join(sorted({kind.dtype.replace("fp", "f") for kind in states.values()}))
         self.states = states
         self._runtime: Runtime | None = runtime
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm.bundle import Bundle
-from edgeslm.engines.kv_arrays import Pair, pack, unpack
+from edgeslm.engines.kv_arrays import Layer, pack, unpack
 from edgeslm.engines.litert_runtime import Runtime, read, write
 from edgeslm.engines.protocol import Arrays, Logits, Rows, one_by_one
 from edgeslm.engines.session import Session
@@ -210,11 +210,11 @@ class LitertCache:
         self._fill(unpack(arrays, shapes))
         self._held = length
 
-    def _rows(self, length: int) -> list[Pair]:
+    def _rows(self, length: int) -> list[Layer]:
         """Of each layer what is kept of ``length`` tokens, oldest first: (heads, rows, width)."""
         return [self._layer_rows(i, c, length) for i, c in enumerate(self._engine.caches)]
 
-    def _layer_rows(self, layer: int, layout: CacheLayout, length: int) -> Pair:
+    def _layer_rows(self, layer: int, layout: CacheLayout, length: int) -> Layer:
         place = _place(layout, length)
         keys, values = (
             read(self._buffers[name], shape)[0]
@@ -222,7 +222,7 @@ class LitertCache:
         )
         return keys[:, place], values[:, :, place].swapaxes(1, 2)
 
-    def _fill(self, layers: list[Pair]) -> None:
+    def _fill(self, layers: list[Layer]) -> None:
         """The opposite of :meth:`_rows`, into new buffers."""
         self._buffers = self._engine.make_buffers()
         for layer, (layout, (keys, values)) in enumerate(zip(self._engine.caches, layers, strict=True)):

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from edgeslm import _native
 from edgeslm.bundle import Bundle
-from edgeslm.engines.kv_arrays import pack, unpack
+from edgeslm.engines.kv_arrays import layer_kinds, pack, unpack
 from edgeslm.engines.program import Program, build_program
 from edgeslm.engines.protocol import Arrays, Cache, Ids, Logits, Rows
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
-from edgeslm.errors import BundleError, EngineError, ModelFormatError, SessionFileError
+from edgeslm.errors import ArgumentError, BundleError, EngineError, ModelFormatError, SessionFileError
 from edgeslm.formats import FORMATS
 from edgeslm.manifest import TensorEntry
 from edgeslm.rope import uses_long
@@ -23,6 +23,8 @@ from edgeslm.spec import MAX_CONTEXT, DecoderSpec, Rope
 
 F32Array = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+KV_FORMATS = {"f16": "f16", "f32": "f32", "int8": "q8"}  # of native/, by the name of a kv_dtype
+DEFAULT_KV_DTYPE = "f16"
 WRITTEN = "written"  # beside the rows of a saved session: positions below it were written, so rings hold no older ones
 
 
@@ -30,26 +32,34 @@ class NativeEngine:
     """Runs a bundle's ONNX weights in place, without onnxruntime."""
 
     name = "native"
-    kv_type = "f32"
 
     def __init__(
-        self, spec: DecoderSpec, model: _native.Model, threads: int, fingerprint: str, step_bytes: int
+        self,
+        spec: DecoderSpec,
+        model: _native.Model,
+        threads: int,
+        fingerprint: str,
+        step_bytes: int,
+        kv_type: str,
     ) -> None:
         """See :meth:`open`."""
         self.step_bytes = step_bytes
         self.spec, self.threads, self.isa, self.fingerprint = spec, threads, _native.isa(), fingerprint
+        self.kv_type = kv_type
         self._model = model
 
     @classmethod
-    def open(cls, bundle: Bundle, threads: int | None = None) -> NativeEngine:
+    def open(cls, bundle: Bundle, threads: int | None = None, kv_dtype: str | None = None) -> NativeEngine:
         """Map the weights of a bundle's "onnx" target.
 
         Args:
             bundle: an opened bundle; its files stay mapped until the engine is closed.
             threads: 1..256; None takes one for each core that can work for this process.
+            kv_dtype: how sessions keep keys and values: "f16", "f32", or "int8" with a float32 scale per row and head;
+                None: f16.
 
         Raises:
-            ArgumentError: an impossible number of threads.
+            ArgumentError: an impossible number of threads, or no such kv_dtype.
             BundleError: the bundle has no "onnx" target, or one without a tensor table.
             EngineError: not enough memory or threads, or EDGESLM_ISA names a set that cannot be used here.
         """
@@ -57,7 +67,7 @@ class NativeEngine:
         if not tensors:
             raise BundleError(f"{bundle.folder}: target 'onnx' has no tensor table; convert the model again")
         files = {name: bundle.map(name) for name in {t.file for t in tensors.values()}}
-        return cls.from_tensors(bundle.spec, tensors, files, threads, bundle.fingerprint("onnx"))
+        return cls.from_tensors(bundle.spec, tensors, files, threads, bundle.fingerprint("onnx"), kv_dtype)
 
     @classmethod
     def from_tensors(
@@ -67,9 +77,12 @@ class NativeEngine:
         files: dict[str, Bytes],
         threads: int | None = None,
         fingerprint: str = "",
+        kv_dtype: str | None = None,
     ) -> NativeEngine:
         """An engine over tensors within ``files`` (name → read-only uint8 array, kept alive and used in place)."""
-        count = resolve_threads(threads)
+        count, kv_type = resolve_threads(threads), DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype
+        if kv_type not in KV_FORMATS:
+            raise ArgumentError(f"kv_dtype: expected one of {', '.join(KV_FORMATS)}; found {kv_dtype!r}")
         program = build_program(spec, tensors)
         matrices = [_matrix(tensors[name], files) for name in program.matrices]
         vectors = [_vector(tensors[name], files) for name in program.vectors]
@@ -81,12 +94,13 @@ class NativeEngine:
             vectors,
             [_rope(rope, spec.context_length) for rope in spec.ropes],
             count,
+            KV_FORMATS[kv_type],
         )
-        return cls(spec, model, count, fingerprint, _step_bytes(program, matrices, vectors))
+        return cls(spec, model, count, fingerprint, _step_bytes(program, matrices, vectors), kv_type)
 
     def new_session(self) -> Session:
         """An empty session; sessions of several threads take turns on the model's threads."""
-        return Session(self, lambda: NativeCache(_native.Session(self._model)))
+        return Session(self, lambda: NativeCache(_native.Session(self._model), self.kv_type))
 
     def forward_together(self, caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:
         sessions = [cache.session for cache in cast(Sequence[NativeCache], caches)]
@@ -104,8 +118,8 @@ class NativeEngine:
 class NativeCache:
     """One sequence's cache, whose memory grows with the tokens held and is shared with its forks until written to."""
 
-    def __init__(self, session: _native.Session) -> None:
-        self.session = session
+    def __init__(self, session: _native.Session, kv_type: str) -> None:
+        self.session, self._kv_type = session, kv_type
 
     def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
         return _run([self.session], [start], [len(ids)], ids, rows)
@@ -117,15 +131,16 @@ class NativeCache:
         self.session.truncate(length)
 
     def fork(self) -> NativeCache:
-        return NativeCache(self.session.fork())
+        return NativeCache(self.session.fork(), self._kv_type)
 
     def export(self, length: int) -> Arrays:
         self.session.truncate(length)  # what a run that was interrupted has left behind goes
         high = self.session.high
-        pairs = [(np.empty(s, np.float32), np.empty(s, np.float32)) for s in self._shapes(length, high)]
-        for layer, (keys, values) in enumerate(pairs):
-            self.session.read(layer, keys, values)
-        return {WRITTEN: np.array(high, np.int64), **pack(pairs)}
+        shapes = self._shapes(length, high)
+        layers = [tuple(np.empty(s, dtype) for dtype, s in layer_kinds(self._kv_type, shape)) for shape in shapes]
+        for layer, arrays in enumerate(layers):
+            self.session.read(layer, list(arrays))
+        return {WRITTEN: np.array(high, np.int64), **pack(layers)}
 
     def restore(self, arrays: Arrays, length: int) -> None:
         written = arrays.pop(WRITTEN, None)
@@ -135,10 +150,10 @@ class NativeCache:
             shapes = self._shapes(length, int(written))
         except ModelFormatError:
             raise SessionFileError(f"saved session: {written} written of {length} tokens: impossible here") from None
-        pairs = unpack(arrays, shapes)
+        layers = unpack(arrays, shapes, self._kv_type)
         self.session.restore(length, int(written))
-        for layer, (keys, values) in enumerate(pairs):
-            self.session.write(layer, keys, values)
+        for layer, rows in enumerate(layers):
+            self.session.write(layer, list(rows))
 
     def _shapes(self, length: int, high: int) -> list[tuple[int, int, int]]:
         return [self.session.shape(layer, length, high) for layer in range(len(self.session.model.layers))]

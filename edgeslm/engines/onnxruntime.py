@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm.bundle import Bundle
-from edgeslm.engines.kv_arrays import Pair, pack, unpack
+from edgeslm.engines.kv_arrays import Layer, pack, unpack
 from edgeslm.engines.protocol import Arrays, Logits, Rows, one_by_one
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
@@ -207,12 +207,12 @@ class OnnxRuntimeCache:
         """Rows that each layer keeps of ``length`` tokens: the last ones, from the start of its buffer."""
         return [length - _dropped(*sizes, length) for sizes in self._sizes()]
 
-    def _rows(self, length: int) -> list[Pair]:
+    def _rows(self, length: int) -> list[Layer]:
         """Views of these rows: (n_kv_heads, rows, width)."""
         pairs = zip(self._buffers, self._held(length), strict=True)
         return [(keys[0, :, :held], values[0, :, :held]) for (keys, values), held in pairs]
 
-    def _fill(self, rows: list[Pair], length: int) -> None:
+    def _fill(self, rows: list[Layer], length: int) -> None:
         for to, source in zip(self._rows(length), rows, strict=True):
             for buffer, part in zip(to, source, strict=True):
                 buffer[:] = part

@@ -83,7 +83,7 @@ class Engine(Protocol):
 
     @property
     def kv_type(self) -> str:
-        """How caches keep keys and values: "f32", …"""
+        """How caches keep keys and values: "f32", "f16" or "int8"."""
 
     @property
     def step_bytes(self) -> int | None:

@@ -11,35 +11,35 @@ from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError
 from edgeslm.memory_check import check_memory
 
-Opener = Callable[[Bundle, int], Engine]
+Opener = Callable[[Bundle, int, str | None], Engine]  # bundle, threads, kv_dtype
 
 
-def _native(bundle: Bundle, threads: int) -> Engine:
+def _native(bundle: Bundle, threads: int, kv_dtype: str | None) -> Engine:
     from edgeslm.engines.native import NativeEngine
 
-    return NativeEngine.open(bundle, threads)
+    return NativeEngine.open(bundle, threads, kv_dtype)
 
 
-def _onnxruntime(bundle: Bundle, threads: int) -> Engine:
+def _onnxruntime(bundle: Bundle, threads: int, kv_dtype: str | None) -> Engine:
     from edgeslm.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine.open(bundle, threads)
 
 
-def _litert(bundle: Bundle, threads: int) -> Engine:
+def _litert(bundle: Bundle, threads: int, kv_dtype: str | None) -> Engine:
     from edgeslm.engines.litert import LitertEngine
 
     return LitertEngine.open(bundle, threads)
 
 
-def _reference(bundle: Bundle, threads: int) -> Engine:
+def _reference(bundle: Bundle, threads: int, kv_dtype: str | None) -> Engine:
     from edgeslm.bundle_weights import BundleWeights
     from edgeslm.engines.reference import ReferenceEngine
 
     return ReferenceEngine(bundle.spec, BundleWeights(bundle), fingerprint=bundle.fingerprint("onnx"))
 
 
-def _coreml(bundle: Bundle, threads: int) -> Engine:
+def _coreml(bundle: Bundle, threads: int, kv_dtype: str | None) -> Engine:
     from edgeslm.engines.coreml import CoreMlEngine
 
     return CoreMlEngine.open(bundle, threads)
@@ -82,13 +82,17 @@ def engines_for(bundle: Bundle, target: str) -> list[str]:
     return [name for name in counted if not unavailable(name)]
 
 
-def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None, force: bool = False) -> Engine:
+def open_engine(
+    bundle: Bundle, name: str = "auto", threads: int | None = None, force: bool = False, kv_dtype: str | None = None
+) -> Engine:
     """Open an engine on a bundle; "auto" takes the best one that serves a target of the bundle.
 
-    ``force`` opens it even where it will not fit the memory that there is.
+    ``force`` opens it even where it will not fit the memory that there is. ``kv_dtype`` says how keys and values are
+    kept: "f16", "f32" or "int8" on the native engine; the others have one way each, and refuse any other. None: the
+    engine's default.
 
     Raises:
-        ArgumentError: no such engine, or an impossible number of threads.
+        ArgumentError: no such engine, an impossible number of threads, or a kv_dtype that the engine does not have.
         MissingExtraError: the engine needs a package that is not installed.
         BundleError: the bundle lacks what the engine runs.
         MemoryLimitError: it will not fit.
@@ -104,5 +108,12 @@ def open_engine(bundle: Bundle, name: str = "auto", threads: int | None = None, 
     if name not in ENGINES:
         raise ArgumentError(f"engine: expected auto, {', '.join(ENGINES)}; found {name!r}")
     (target, opener), count = ENGINES[name], resolve_threads(threads)
-    check_memory(bundle, name, target, count, force)
-    return opener(bundle, count)
+    check_memory(bundle, name, target, count, force, kv_dtype)
+    engine = opener(bundle, count, kv_dtype)
+    if kv_dtype not in (None, engine.kv_type):
+        engine.close()
+        raise ArgumentError(
+            f"kv_dtype: {name} keeps keys and values as {engine.kv_type}, found {kv_dtype!r}: leave it out, or use the "
+            "native engine"
+        )
+    return engine

@@ -133,7 +133,7 @@ def test_the_mask_is_that_of_hugging_face() -> None:
 
 def test_the_engine_tells_what_runs_the_program(bundles: Bundles) -> None:
     engine = open_engine(bundles("full"), threads=2)
-    assert (engine.name, engine.isa, engine.kv_type, engine.threads) == ("coreml", "interpreter", "fp16", 2)
+    assert (engine.name, engine.isa, engine.kv_type, engine.threads) == ("coreml", "interpreter", "f16", 2)
     session = engine.new_session()
     engine.close()
     with pytest.raises(EngineError, match="closed"):

@@ -19,7 +19,7 @@ SPECS = {
     "shared_head": make_spec(attention={"n_heads": 20, "n_kv_heads": 1, "head_dim": 8}),
     "separate_heads": make_spec(attention={"n_kv_heads": 4, "softcap": 2.0, "window": 3}),
 }
-FORMS = ["f32", "f16", "q8", "q4"]
+FORMS = [("f32", "f32"), ("f16", "int8"), ("q8", "f16"), ("q4", "int8")]  # of weights, and of keys and values
 
 
 def run(session: Session, ids: Array, cuts: list[int]) -> Array:
@@ -28,10 +28,10 @@ def run(session: Session, ids: Array, cuts: list[int]) -> Array:
     return np.concatenate([session.forward(ids[a:b], "all") for a, b in pieces if b > a])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "kv_dtype"), FORMS)
 @pytest.mark.parametrize("name", SPECS)
-def test_cold_chunked_and_one_by_one_are_equal(name: str, form: str) -> None:
-    native, _ = open_pair(SPECS[name], form)
+def test_cold_chunked_and_one_by_one_are_equal(name: str, form: str, kv_dtype: str) -> None:
+    native, _ = open_pair(SPECS[name], form, kv_dtype=kv_dtype)
     n = 300
     ids = random_ids(native.spec, n)
     cold = native.new_session().forward(ids, "all")
@@ -41,14 +41,14 @@ def test_cold_chunked_and_one_by_one_are_equal(name: str, form: str) -> None:
     assert np.array_equal(cold, run(native.new_session(), ids, [1, CHUNK, CHUNK + 1, n]))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_threads_do_not_change_a_bit(form: str) -> None:
+@pytest.mark.parametrize(("form", "kv_dtype"), FORMS)
+def test_threads_do_not_change_a_bit(form: str, kv_dtype: str) -> None:
     results = []
     for threads in (1, 2, 3, 7):
-        native, _ = open_pair(make_spec(), form, threads=threads)
+        native, _ = open_pair(make_spec(), form, threads=threads, kv_dtype=kv_dtype)
         assert native.threads == threads
         session = native.new_session()
-        results.append(run(session, random_ids(native.spec, 90), [80, 81, 90]))
+        results.append(run(session, random_ids(native.spec, 390), [80, 81, 90, 380, 381, 390]))
         native.close()
     assert all(np.array_equal(r, results[0]) for r in results)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeslm.engines.reference import NumpyBuilder, ReferenceEngine
+from edgeslm.decoder import build
+from edgeslm.engines.reference import KvCache, NumpyBuilder, ReferenceEngine
 from edgeslm.formats import FORMATS
 from edgeslm.spec import Block, DecoderSpec, Mlp, Rope
 
@@ -135,9 +136,6 @@ class Int8Activations(NumpyBuilder):
 
 
 def _int8_logits(reference: ReferenceEngine, ids: Any, form: str, group: int) -> Any:
-    from edgeslm.decoder import build
-    from edgeslm.engines.reference import KvCache
-
     assert reference.source is not None
     caches = [KvCache(b.mixer) for b in reference.spec.layers]
     builder = Int8Activations(reference.spec, reference.source, caches, ids, 0)
@@ -172,6 +170,42 @@ def test_float16_weights() -> None:
     native, reference = open_pair(make_spec(hidden=51, attention={"qkv_bias": True}), "f16")
     ids = random_ids(native.spec, 50)
     assert error(*(e.new_session().forward(ids, "all") for e in (native, reference))) < 2e-5
+
+
+class RoundedCache(KvCache):
+    """The oracle's cache with rows rounded as the native engine stores them."""
+
+    kv_dtype: str
+
+    def append(self, start: int, k: Any, v: Any) -> Any:
+        return super().append(start, self._round(k), self._round(v))
+
+    def _round(self, x: Any) -> Any:
+        if self.kv_dtype == "f16":
+            return x.astype(np.float16).astype(np.float32)
+        peak = np.abs(x).max(axis=-1, keepdims=True)
+        return np.rint(x * (np.float32(127) / peak)) * (peak / np.float32(127))
+
+
+@pytest.mark.parametrize("kv_dtype", ["f16", "int8"])
+@pytest.mark.parametrize(
+    "attention", [{}, {"window": 30}, {"softcap": 1.5, "n_kv_heads": 1}], ids=["full", "window", "softcap"]
+)
+def test_rounded_keys_and_values(attention: Any, kv_dtype: str) -> None:
+    """Against the oracle whose rows are rounded alike: what remains is float order, and what falls otherwise for it."""
+    native, reference = open_pair(make_spec(attention=attention, layers=1), kv_dtype=kv_dtype)
+    ids = random_ids(native.spec, 300)
+    found = native.new_session().forward(ids, "all")
+    assert reference.source is not None
+    caches = [RoundedCache(b.mixer) for b in native.spec.layers]
+    for cache in caches:
+        cache.kv_dtype = kv_dtype
+    expected = build(native.spec, NumpyBuilder(native.spec, reference.source, [*caches], ids, 0))
+    plain = reference.new_session().forward(ids, "all")
+    print(f"{kv_dtype}: {error(found, expected):.1e}, from unrounded rows {error(plain, expected):.1e}")
+    assert error(found, expected) < {"f16": 1e-3, "int8": 5e-3}[kv_dtype]
+    assert np.median(np.abs(found - expected)) < 2e-5 * np.abs(expected).max()
+    assert error(plain, expected) > 3 * error(found, expected)
 
 
 def test_formats_may_differ_from_tensor_to_tensor() -> None:

@@ -68,7 +68,7 @@ class Parts:
         self.sizes = {"vocab": SPEC.vocab_size, "context": SPEC.context_length}
 
     def open(self, threads: int = 1) -> _native.Model:
-        return _native.Model(self.program, *self.sizes.values(), self.weights, self.vectors, self.ropes, threads)
+        return _native.Model(self.program, *self.sizes.values(), self.weights, self.vectors, self.ropes, threads, "f32")
 
 
 def test_the_undamaged_parts_run() -> None:
@@ -199,7 +199,7 @@ def test_wrong_calls_of_the_binding() -> None:
     with pytest.raises(TypeError):
         _native.run([None], [0], [1], one, False, logits)  # type: ignore[list-item]
     with pytest.raises(EdgeslmError):
-        model.__init__(Program(), 1, 1, [], [], [], 1)  # type: ignore[misc]
+        model.__init__(Program(), 1, 1, [], [], [], 1, "f32")  # type: ignore[misc]
     with pytest.raises(ArgumentError):
         Parts().open(threads=257)
 

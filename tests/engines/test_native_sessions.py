@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeslm.engines.kv_arrays import layer_kinds
 from edgeslm.engines.native import NativeEngine
-from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
+from edgeslm.errors import ArgumentError, ContextLengthError, EngineError, SessionFileError
 
 from .tiny import make_spec, open_pair, random_ids
 
@@ -199,3 +200,41 @@ def test_a_fork_takes_memory_only_where_it_is_written_to() -> None:
         fork.forward(np.array([1], np.int32), 59_000, "last")  # a block each
     assert resident_bytes() - before < 60e6
     assert {fork.session.length for fork in forks} == {59_001} and cache.session.length == 60_000
+
+
+@pytest.mark.parametrize("kv_dtype", ["f16", "f32", "int8"])
+def test_a_saved_session_has_the_bits_of_its_cache(kv_dtype: str, tmp_path: Path) -> None:
+    """What was saved, loaded and saved again is the same file, and another kv_dtype refuses it."""
+    native = open_pair(make_spec(attention={"window": 40}), kv_dtype=kv_dtype)[0]
+    native.fingerprint = "tiny"
+    session, loaded = native.new_session(), native.new_session()
+    session.forward(random_ids(native.spec, 300))
+    session.save(tmp_path / "first")
+    loaded.load(tmp_path / "first")
+    loaded.save(tmp_path / "second")
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    other = open_pair(make_spec(attention={"window": 40}), kv_dtype="f32" if kv_dtype == "f16" else "f16")[0]
+    other.fingerprint = "tiny"
+    with pytest.raises(SessionFileError, match=f"another kv_type \\('{kv_dtype}'"):
+        other.new_session().load(tmp_path / "first")
+
+
+def test_halves_and_bytes_take_less_memory() -> None:
+    sizes = {}
+    for kv_dtype in ("f32", "f16", "int8"):
+        native = open_pair(make_spec(context=60_000, layers=1, attention={"head_dim": 64}), kv_dtype=kv_dtype)[0]
+        cache: Any = native.new_session()._cache
+        before = resident_bytes()
+        cache.session.restore(60_000, 60_000)
+        for layer in range(1):
+            rows = [np.ones(shape, dtype) for dtype, shape in layer_kinds(kv_dtype, (2, 60_000, 64))]
+            cache.session.write(layer, rows)
+            del rows
+        sizes[kv_dtype] = resident_bytes() - before
+    assert sizes["f16"] < 0.6 * sizes["f32"] and sizes["int8"] < 0.35 * sizes["f32"]
+
+
+@pytest.mark.parametrize("kv_dtype", ["", "fp16", "q8", 16])
+def test_an_unknown_kv_dtype_is_refused(kv_dtype: Any) -> None:
+    with pytest.raises(ArgumentError, match="kv_dtype: expected one of f16, f32, int8"):
+        open_pair(make_spec(), kv_dtype=kv_dtype)

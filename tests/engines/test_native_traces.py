@@ -18,19 +18,19 @@ COUNT = int(os.environ.get("EDGESLM_TRACES", "150"))
 FULL, WINDOW, NARROW = (make_spec(context=1100, attention={"window": w}) for w in (0, 40, 1))
 MIXED = make_spec(context=1100, blocks=(*FULL.blocks, *WINDOW.blocks), layout=(0, 1, 0))
 CASES = {
-    "full": (FULL, "f32", [*lengths_around(40), 255, 256, 257]),
-    "window": (WINDOW, "q8", [*lengths_around(40), 256, 257, 300, 600]),
-    "narrow": (NARROW, "f32", [*lengths_around(2), 255, 256, 257, 300]),
-    "mixed": (MIXED, "q4", [*lengths_around(40), 256, 257, 300, 600]),
+    "full": (FULL, "f32", "int8", [*lengths_around(40), 255, 256, 257]),
+    "window": (WINDOW, "q8", "f16", [*lengths_around(40), 256, 257, 300, 600]),
+    "narrow": (NARROW, "f32", "f32", [*lengths_around(2), 255, 256, 257, 300]),
+    "mixed": (MIXED, "q4", "int8", [*lengths_around(40), 256, 257, 300, 600]),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_random_traces_equal_cold_runs_to_the_bit(case: str, tmp_path: Path) -> None:
-    spec, form, lengths = CASES[case]
+    spec, form, kv_dtype, lengths = CASES[case]
     spec = dataclasses.replace(spec, blocks=tuple(dataclasses.replace(b, mlp=Mlp(33)) for b in spec.blocks))
     entries, file, _ = store(make_weights(spec), form)
-    engine = NativeEngine.from_tensors(spec, entries, {FILE: file}, 2, fingerprint="tiny")
+    engine = NativeEngine.from_tensors(spec, entries, {FILE: file}, 2, fingerprint="tiny", kv_dtype=kv_dtype)
     counts = run_traces(engine, -(-COUNT // len(CASES)), lengths, tmp_path, exact=True)
     print(case, dict(counts))
     assert min(counts[what] for what in ("forward", "truncate", "fork", "reload")) > 10

@@ -108,10 +108,11 @@ def open_pair(
     group: int = 32,
     threads: int = 2,
     seed: int = 0,
+    kv_dtype: str = "f32",
 ) -> tuple[NativeEngine, ReferenceEngine]:
     """The native engine and the oracle on the same stored weights."""
     entries, file, stored = store(make_weights(spec, seed), form, group)
-    native = NativeEngine.from_tensors(spec, entries, {FILE: file}, threads)
+    native = NativeEngine.from_tensors(spec, entries, {FILE: file}, threads, kv_dtype=kv_dtype)
     return native, ReferenceEngine(spec, DictWeights(stored))
 
 

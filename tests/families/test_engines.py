@@ -41,7 +41,7 @@ def test_float32_engines_equal_transformers(case: str, tmp_path: Path) -> None:
     bundle = converted(case, tmp_path, Options("none"), tuple(dict.fromkeys(ENGINES.values())))
     ids, expected = golden(case)
     for name in ENGINES:
-        engine = open_engine(bundle, name, threads=1)
+        engine = open_engine(bundle, name, threads=1, kv_dtype="f32")
         cold = engine.new_session().forward(ids, "all")
         session = engine.new_session()
         cut = np.concatenate([session.forward(piece, "all") for piece in np.split(ids, CUTS)])
@@ -59,7 +59,7 @@ def test_int8_engines_stay_near_the_oracle(case: str, tmp_path: Path) -> None:
     ids, _ = golden(case)
     expected = open_engine(bundle, "reference").new_session().forward(ids, "all")  # on the dequantised weights
     for name in (n for n, target in ENGINES.items() if target == "onnx"):
-        found = open_engine(bundle, name, threads=1).new_session().forward(ids, "all")
+        found = open_engine(bundle, name, threads=1, kv_dtype="f32").new_session().forward(ids, "all")
         error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
         print(f"{case} on {name}: int8 error {error:.1e}")
         assert error < INT8_TOLERANCE, name

@@ -29,7 +29,7 @@ def bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def models(bundle: Path) -> Iterator[dict[str, Model]]:
-    opened = {engine: load(bundle, engine=engine, threads=1) for engine in ENGINES}
+    opened = {engine: load(bundle, engine=engine, threads=1, kv_dtype="f32") for engine in ENGINES}
     yield opened
     for model in opened.values():
         model.close()

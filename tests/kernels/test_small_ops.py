@@ -1,4 +1,4 @@
-"""Norm, activation, rotation and attention kernels: ref against NumPy in float64, every variant against ref."""
+"""Norm, activation and rotation kernels: ref against NumPy in float64, every variant against ref."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeslm import _native
 Array = npt.NDArray[Any]
 GUARD = 16
 SENTINEL = np.float32(-12345.678)
-OPS = ("norm", "act_mul", "rope", "attend")
+OPS = ("norm", "act_mul", "rope")
 SIZES = (1, 7, 8, 9, 31, 33, 64, 172, 1001)
 
 
@@ -155,77 +155,3 @@ def test_rope(isa: str, half: int) -> None:
     _native.rope(isa, found, cosine, sine)
     assert_guards(whole)
     assert_close(found, expected, 3e-7)
-
-
-class Softmax:
-    """State of an attention step for n_q heads of width d, between guards."""
-
-    def __init__(self, n_q: int, d: int) -> None:
-        self.guards, parts = zip(
-            *(guarded(x) for x in (np.full(n_q, -np.inf), np.zeros(n_q), np.zeros((n_q, d)))), strict=True
-        )
-        self.max, self.sum, self.acc = parts
-
-    def step(self, isa: str, q: Array, keys: Array, values: Array, softcap: float = 0.0) -> None:
-        _native.attend(isa, q, keys, values, softcap, self.max, self.sum, self.acc)
-        for whole in self.guards:
-            assert_guards(whole)
-
-    def result(self) -> Array:
-        return np.asarray(self.acc / self.sum[:, None])
-
-
-def attention(q: Array, keys: Array, values: Array, softcap: float) -> Array:
-    scores = q.astype(np.float64) @ keys.astype(np.float64).T
-    if softcap:
-        scores = softcap * np.tanh(scores / softcap)
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True) @ values)
-
-
-def cache(n_q: int, d: int, count: int, peak: float = 1.0) -> tuple[Array, Array, Array]:
-    rng = np.random.default_rng(n_q * 1000 + d * 10 + count)
-    q = rng.standard_normal((n_q, d)) * peak
-    keys, values = rng.standard_normal((2, count, d))
-    return q.astype(np.float32), keys.astype(np.float32), values.astype(np.float32)
-
-
-@pytest.mark.parametrize("isa", variants("attend"))
-@pytest.mark.parametrize("softcap", [0.0, 3.0])
-@pytest.mark.parametrize("d", [1, 8, 20, 33, 64, 132])
-@pytest.mark.parametrize("count", [1, 3, 31, 32, 33, 100])
-def test_attend(isa: str, d: int, count: int, softcap: float) -> None:
-    for n_q in (1, 2, 5):
-        q, keys, values = cache(n_q, d, count, 1 / math.sqrt(d))
-        state = Softmax(n_q, d)
-        state.step(isa, q, keys, values, softcap)
-        assert_close(state.result(), attention(q, keys, values, softcap), 2e-6)
-
-
-@pytest.mark.parametrize("isa", variants("attend"))
-@pytest.mark.parametrize("peak", [0.0, 30.0, 1000.0])
-def test_attend_with_flat_and_extreme_scores(isa: str, peak: float) -> None:
-    """All scores equal; one far above all others; differences beyond exp's range."""
-    q, keys, values = cache(3, 24, 90, 0.0)
-    keys[:, 0] = np.linspace(-1, 1, 90)
-    q[:, 0] = peak
-    state = Softmax(3, 24)
-    state.step(isa, q, keys, values)
-    assert_close(state.result(), attention(q, keys, values, 0.0), 1e-5)
-
-
-@pytest.mark.parametrize("isa", variants("attend"))
-def test_attend_does_not_depend_on_cuts_or_company(isa: str) -> None:
-    """The contract on which exact chunking rests: cuts at multiples of 32 rows, any set of heads, the same bits."""
-    q, keys, values = cache(5, 20, 150, 0.5)
-    whole = Softmax(5, 20)
-    whole.step(isa, q, keys, values)
-    for cuts in ([32], [64, 96], [32, 64, 96, 128]):
-        state = Softmax(5, 20)
-        for a, b in zip([0, *cuts], [*cuts, 150], strict=True):
-            state.step(isa, q, keys[a:b], values[a:b])
-        assert np.array_equal(state.acc, whole.acc) and np.array_equal(state.sum, whole.sum)
-    for h in range(5):
-        alone = Softmax(1, 20)
-        alone.step(isa, q[h : h + 1], keys, values)
-        assert np.array_equal(alone.acc[0], whole.acc[h])

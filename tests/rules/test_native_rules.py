@@ -14,7 +14,7 @@ NATIVE = Path(__file__).parents[2] / "native"
 OTHER_FOLDER = "x86" if os.uname().machine in {"aarch64", "arm64"} else "arm"
 SOURCES = sorted(p for p in NATIVE.rglob("*.c") if p.parent.name != OTHER_FOLDER)
 HEADERS = sorted(NATIVE.glob("*.h"))  # those below belong to one instruction set, or are templates
-INTERNAL = {"session.h", "pass.h"}  # of the engine and its runner alone, with C11's atomics
+INTERNAL = {"run.h", "pass.h", "session.h"}  # of the engine and its runner alone, with C11's atomics
 ROW = re.compile(r"^K\((\w+), *(\w+), *(\w+)\)", re.MULTILINE)
 ISA_FLAGS = {
     "ref": [],

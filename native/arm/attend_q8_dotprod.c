@@ -1,0 +1,44 @@
+/* Dot products take bytes: a value x of 16 bits is 256 * high + low, both int8, whose sums are added at the end. The four high bytes of a
+ * quad lie before its four low ones. */
+#include "attend_neon.h"
+
+#include "attend_round_neon.h"
+
+#ifndef __ARM_FEATURE_DOTPROD
+#error "attend_q8_dotprod.c needs dot products"
+#endif
+
+#define ROUND(x, inverse, limit, out) split16(x, inverse, limit, out)
+
+INLINE void split8(const float *x, float inverse, float limit, int16_t *out) {
+    int16x8_t v = round8(x, inverse, limit), high = vshrq_n_s16(vaddq_s16(v, vdupq_n_s16(128)), 8);
+    int32x2_t highs = vreinterpret_s32_s8(vmovn_s16(high)), lows = vreinterpret_s32_s8(vmovn_s16(v)); /* modulo 256 */
+    vst1q_s16(out, vreinterpretq_s16_s32(vcombine_s32(vzip1_s32(highs, lows), vzip2_s32(highs, lows))));
+}
+
+INLINE void split16(const float *x, float inverse, float limit, int16_t *out) {
+    split8(x, inverse, limit, out);
+    split8(x + 8, inverse, limit, out + 8);
+}
+
+/* Two quads at a time; there is an even number. */
+INLINE void dot_quads(const int8_t *panel, int64_t quads, const int16_t *x, int64_t stride, int heads, VEC (*out)[BYTE_VECTORS]) {
+    int32x4_t high[TOGETHER][2], low[TOGETHER][2];
+    for (int h = 0; h < heads; h++) high[h][0] = high[h][1] = low[h][0] = low[h][1] = vdupq_n_s32(0);
+    for (int64_t i = 0; i < quads; i += 2, panel += 64) {
+        int8x16_t a0 = vld1q_s8(panel), a1 = vld1q_s8(panel + 16), b0 = vld1q_s8(panel + 32), b1 = vld1q_s8(panel + 48);
+        for (int h = 0; h < heads; h++) {
+            int8x16_t times = vreinterpretq_s8_s16(vld1q_s16(x + h * stride + 4 * i));
+            high[h][0] = vdotq_laneq_s32(vdotq_laneq_s32(high[h][0], a0, times, 0), b0, times, 2);
+            high[h][1] = vdotq_laneq_s32(vdotq_laneq_s32(high[h][1], a1, times, 0), b1, times, 2);
+            low[h][0] = vdotq_laneq_s32(vdotq_laneq_s32(low[h][0], a0, times, 1), b0, times, 3);
+            low[h][1] = vdotq_laneq_s32(vdotq_laneq_s32(low[h][1], a1, times, 1), b1, times, 3);
+        }
+    }
+    for (int h = 0; h < heads; h++)
+        for (int v = 0; v < 2; v++) out[h][v] = vcvtq_f32_s32(vaddq_s32(vshlq_n_s32(high[h][v], 8), low[h][v]));
+}
+
+#include "template/attend_q8.h"
+
+void slm_attend_q8_dotprod(const slm_attend *a) { attend(a, score, gather); }

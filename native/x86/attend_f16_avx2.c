@@ -1,0 +1,9 @@
+#include "attend_avx2.h"
+
+#include "template/attend_float.h"
+
+static void score(const slm_attend *a, slm_seen all, float *scores) { score_float(a, 1, all, scores); }
+
+static void gather(const slm_attend *a, slm_seen any, float *weights) { gather_float(a, 1, any, weights); }
+
+void slm_attend_f16_avx2(const slm_attend *a) { attend(a, score, gather); }
