@@ -3,6 +3,7 @@
 Everything static stands in pyproject.toml. Environment:
     EDGESLM_WERROR=1     warnings in native/ are errors (CI)
     EDGESLM_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer (run Python with libasan preloaded)
+    EDGESLM_PURE=1       nothing is compiled: a wheel for any machine, with the NumPy engine alone
     EDGESLM_SIMDE=1      sets above AVX2 are computed with AVX2 (tests/simde), to test them on any x86-64
 """
 
@@ -23,6 +24,7 @@ MACHINE = platform.machine() if TARGET.endswith("universal2") else TARGET.rparti
 ARM = MACHINE.lower() in {"aarch64", "arm64"}
 SANITIZE = bool(os.environ.get("EDGESLM_SANITIZE"))
 WERROR = bool(os.environ.get("EDGESLM_WERROR"))
+PURE = bool(os.environ.get("EDGESLM_PURE"))
 SIMDE = bool(os.environ.get("EDGESLM_SIMDE"))
 
 if MSVC:
@@ -100,14 +102,16 @@ def extension(module: str, path: str) -> Extension:
     )
 
 
-setup(
-    libraries=LIBRARIES,
-    ext_modules=cythonize(
-        [
-            extension("edgeslm._native", "edgeslm/_native.pyx"),
-            extension("edgeslm.generation._sampling", "edgeslm/generation/_sampling.pyx"),
-        ],
-        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False},
-    ),
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
-)
+EXTENSIONS = [
+    extension("edgeslm._native", "edgeslm/_native.pyx"),
+    extension("edgeslm.generation._sampling", "edgeslm/generation/_sampling.pyx"),
+]
+DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False}
+if PURE:
+    setup()
+else:
+    setup(
+        libraries=LIBRARIES,
+        ext_modules=cythonize(EXTENSIONS, compiler_directives=DIRECTIVES),
+        options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    )

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeslm import _native
 from edgeslm.converters.data_file import each_block, write_at
+from edgeslm.converters.encode import encode as encode_rows
 from edgeslm.converters.policy import Options, largest_group, tensor_formats
 from edgeslm.converters.signed_int4 import pack_int4, quantize_int4
 from edgeslm.errors import CheckpointError, UnsupportedModelError
-from edgeslm.formats import FORMATS, GROUP_SIZES, Parts
+from edgeslm.formats import FORMATS, Parts
 from edgeslm.formats.base import F32Array
 from edgeslm.spec import DecoderSpec, tensor_shapes
 from edgeslm.weights import WeightSource
@@ -181,10 +181,7 @@ def encode(tensor: StoredTensor, rows: F32Array) -> Parts:
     if tensor.format == "q4":
         q, scales = quantize_int4(rows.reshape(-1, group), _as_float16)
         return {"data": pack_int4(q), "scale": scales.astype(np.float16).reshape(len(rows), -1)}
-    if group in GROUP_SIZES:
-        data, scales = _native.quantize("q8", None, rows, group)  # as the format encodes, many times faster
-    else:
-        data, scales = FORMATS["q8"].encode(rows, group).values()
+    data, scales = encode_rows("q8", rows, group).values()
     return {"data": data ^ np.uint8(0x80), "scale": _as_float16(scales).astype(np.float16)}  # 128 is its zero
 
 

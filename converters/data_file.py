@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from edgeslm import _native
+from edgeslm.converters.encode import encode
 from edgeslm.converters.policy import Options, tensor_formats
 from edgeslm.errors import CheckpointError
-from edgeslm.formats import FORMATS, Parts, halve_scales, scale_exponent
+from edgeslm.formats import FORMATS, halve_scales, scale_exponent
 from edgeslm.formats.base import F32Array
 from edgeslm.manifest import PartEntry, TensorEntry
 from edgeslm.spec import DecoderSpec, tensor_shapes
@@ -113,7 +113,7 @@ def _encode_all(fd: int, plan: DataPlan, source: WeightSource) -> Iterator[tuple
 
     def work(name: str, start: int, stop: int) -> tuple[str, int, float]:
         entry = plan.tensors[name]
-        parts = _encode(entry, source.rows(name, start, stop))
+        parts = encode(entry.format, source.rows(name, start, stop), entry.group_size)
         for part, values in parts.items():
             write_at(fd, values, _row_offset(entry, part, start))
         peak = float(np.abs(parts["scales"]).max()) if "scales" in parts else 0.0
@@ -163,15 +163,6 @@ def each_block(shapes: Mapping[str, tuple[int, ...]], work: Callable[[str, int, 
         finally:
             for future in pending:
                 future.cancel()
-
-
-def _encode(entry: TensorEntry, rows: F32Array) -> Parts:
-    if not FORMATS[entry.format].grouped:
-        return FORMATS[entry.format].encode(rows, entry.group_size)
-    data, scales = _native.quantize(
-        entry.format, None, rows, entry.group_size
-    )  # as the format encodes, many times faster
-    return {"data": data, "scales": scales}
 
 
 def write_at(fd: int, values: npt.NDArray[Any], offset: int) -> None:

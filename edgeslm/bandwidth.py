@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
+import numpy.typing as npt
 
-from edgeslm import _native
+from edgeslm.engines.registry import has_native_kernels
 from edgeslm.errors import EngineError
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -28,7 +31,22 @@ def read_bandwidth(threads: int) -> float:
         words = np.ones(size // 8, np.uint64)  # written, so that every page is its own
     except MemoryError:
         raise EngineError(f"not enough memory to measure how fast it is: {size} bytes") from None
+    if not has_native_kernels():
+        return _read_by_numpy(words, threads)
+    from edgeslm import _native
+
     return _native.read_bandwidth(words, threads, _PASSES)[0]
+
+
+def _read_by_numpy(words: npt.NDArray[np.uint64], threads: int) -> float:
+    """As NumPy reads it, which is what its engine can have."""
+    parts, times = np.array_split(words, threads), []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(_PASSES):
+            start = perf_counter()
+            list(pool.map(np.max, parts))
+            times.append(perf_counter() - start)
+    return words.nbytes / min(times)
 
 
 def buffer_bytes(caches: int) -> int:

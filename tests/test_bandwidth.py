@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from edgeslm import bandwidth
 
 
@@ -29,3 +31,8 @@ def test_the_buffer_exceeds_the_caches_within_reason() -> None:
 
 def test_memory_is_read_at_a_speed() -> None:
     assert 1e8 < bandwidth.read_bandwidth(1) < 1e13
+
+
+def test_without_native_kernels_numpy_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bandwidth, "has_native_kernels", lambda: False)
+    assert 1e8 < bandwidth.read_bandwidth(2) < 1e13

@@ -125,9 +125,13 @@ def _of_bundle(folder: Path, context: int | None) -> tuple[DecoderSpec, dict[str
 
 def _device(name: str, spec: DecoderSpec, variants: dict[str, Formats], threads: int | None) -> Device:
     from edgeslm.devices import THIS, find_device
+    from edgeslm.engines.registry import unavailable
+    from edgeslm.errors import EngineError
 
     if name != THIS:
         return find_device(name)
+    if reason := unavailable("native"):
+        raise EngineError(f"--device {THIS} measures with the native engine: {reason}; name a device instead")
     from edgeslm.probe import measure_device
 
     return measure_device(spec, list(variants.values()), threads)

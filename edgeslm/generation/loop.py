@@ -11,9 +11,9 @@ from types import TracebackType
 from edgeslm.engines.protocol import Engine, Logits
 from edgeslm.engines.session import Session
 from edgeslm.errors import ArgumentError, CancelledError, ContextLengthError
-from edgeslm.generation._sampling import Sampler
 from edgeslm.generation.options import GenerationOptions
 from edgeslm.generation.result import ChosenLogprob, FinishReason, GenerationResult, Memory, Timings, TokenLogprob
+from edgeslm.generation.sampler import Sampler
 from edgeslm.generation.stop import StopStrings
 from edgeslm.memory import cache_bytes, process_memory
 from edgeslm.text_stream import StreamDecoder

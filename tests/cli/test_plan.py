@@ -118,3 +118,11 @@ def test_wrong_usage(edgeslm: Edgeslm, source: Path, tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps({**QWEN, "rope_scaling": {"rope_type": "spiral", "factor": 2}}))
     done = edgeslm("plan", source, "--device", "rpi5-8gb")
     assert done.code == 1 and "spiral" in done.err
+
+
+def test_this_machine_without_native_kernels(
+    edgeslm: Edgeslm, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeslm.engines.registry.has_native_kernels", lambda: False)
+    done = edgeslm("plan", tiny_bundle, "--device", "this")
+    assert done.code == 1 and "this installation is pure Python" in done.err and "name a device" in done.err
