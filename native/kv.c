@@ -68,13 +68,31 @@ void slm_kv_fork(const slm_kv *kv, slm_kv *to) {
     to->high = kv->high;
 }
 
-/* Makes *block one that may be written to: there, and nobody else's. */
-static enum slm_status own(const slm_cache *c, slm_kv_block **block) {
+/* Copies the first rows of a block; what lies behind them is nobody's. A fork of a short sequence would spend most of its time on it. */
+static void copy_block(const slm_cache *c, slm_kv_block *to, slm_kv_block *from, int64_t rows) {
+    int64_t d = c->head_dim, lanes = c->format == SLM_Q8 ? SLM_KV_BYTE_LANES : SLM_KV_LANES;
+    size_t lane_bytes = (size_t)lanes * slm_kv_value_bytes(c->format), panel_bytes = SLM_KV_BLOCK * lane_bytes;
+    size_t keys_bytes = (size_t)(slm_round_up(rows, lanes) / lanes * slm_kv_width(d)) * lane_bytes;
+    size_t values_bytes = (size_t)slm_round_up(rows, SLM_KV_BYTE_STEPS) * lane_bytes;
+    for (int64_t h = 0; h < c->n_kv_heads; h++) {
+        size_t at = (size_t)h * slm_kv_head_bytes(c->format, d);
+        slm_kv_view a = slm_kv_view_in(c->format, d, from->rows + at), b = slm_kv_view_in(c->format, d, to->rows + at);
+        memcpy(b.keys, a.keys, keys_bytes);
+        for (size_t panel = 0; panel < slm_kv_part_bytes(c->format, d); panel += panel_bytes)
+            memcpy((char *)b.values + panel, (char *)a.values + panel, values_bytes);
+        if (c->format != SLM_Q8) continue;
+        memcpy(b.key_scales, a.key_scales, (size_t)rows * sizeof(float));
+        memcpy(b.value_scales, a.value_scales, (size_t)rows * sizeof(float));
+    }
+}
+
+/* Makes *block, of which the first `rows` are in use, one that may be written to: there, and nobody else's. */
+static enum slm_status own(const slm_cache *c, slm_kv_block **block, int64_t rows) {
     slm_kv_block *old = *block;
     if (old && atomic_load(&old->owners) == 1) return SLM_OK;
     slm_kv_block *mine = aligned_alloc(64, sizeof *mine + rows_bytes(c)); /* both multiples of 64 */
     if (!mine) return SLM_NO_MEMORY;
-    if (old) memcpy(mine->rows, old->rows, rows_bytes(c));
+    if (old) copy_block(c, mine, old, rows);
     atomic_init(&mine->owners, 1);
     release(old);
     *block = mine;
@@ -84,7 +102,8 @@ static enum slm_status own(const slm_cache *c, slm_kv_block **block) {
 static enum slm_status reserve(slm_cache *c, int64_t start, int64_t stop) {
     if (stop - start > c->capacity) start = stop - c->capacity;
     for (int64_t position = start; position < stop; position = (position / SLM_KV_BLOCK + 1) * SLM_KV_BLOCK) {
-        enum slm_status status = own(c, c->blocks + position % c->capacity / SLM_KV_BLOCK);
+        int64_t rows = position < c->capacity ? position % SLM_KV_BLOCK : SLM_KV_BLOCK; /* a turn of the ring ago */
+        enum slm_status status = own(c, c->blocks + position % c->capacity / SLM_KV_BLOCK, rows);
         if (status) return status;
     }
     return SLM_OK;

@@ -238,3 +238,20 @@ def test_halves_and_bytes_take_less_memory() -> None:
 def test_an_unknown_kv_dtype_is_refused(kv_dtype: Any) -> None:
     with pytest.raises(ArgumentError, match="kv_dtype: expected one of f16, f32, int8"):
         open_pair(make_spec(), kv_dtype=kv_dtype)
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "int8"])
+@pytest.mark.parametrize("window", [0, 40])
+def test_what_a_fork_copies_is_all_that_it_needs(window: int, kv_dtype: str) -> None:
+    spec = make_spec(context=900, attention={"window": window})
+    native = open_pair(spec, kv_dtype=kv_dtype)[0]
+    ids = random_ids(spec, 900)
+    cold = native.new_session().forward(ids, "all")
+    session = native.new_session()
+    for start, stop in ((0, 3), (3, 37), (37, 250), (250, 500), (500, 640)):  # the last goes round the ring
+        session.forward(ids[start:stop])
+        fork, short = session.fork(), session.fork()
+        assert np.array_equal(fork.forward(ids[stop : stop + 260], "all"), cold[stop : stop + 260])
+        short.truncate(stop - 2)  # within what it shares
+        assert np.array_equal(short.forward(ids[stop - 2 : stop + 260], "all"), cold[stop - 2 : stop + 260])
+    assert np.array_equal(session.forward(ids[640:], "all"), cold[640:])

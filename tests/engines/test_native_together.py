@@ -19,7 +19,12 @@ from .tiny import Array, make_spec, open_pair, random_ids
 FULL, WINDOW = make_spec(context=900), make_spec(context=900, attention={"window": 40})
 MIXED = make_spec(context=900, blocks=(*FULL.blocks, *WINDOW.blocks), layout=(0, 1, 0))
 ONE_HEAD = make_spec(context=900, attention={"n_heads": 20, "n_kv_heads": 1, "head_dim": 8})
-CASES = {"full": (FULL, "q4"), "window": (WINDOW, "f32"), "mixed": (MIXED, "q8"), "one_head": (ONE_HEAD, "f16")}
+CASES = {
+    "full": (FULL, "q4", "f16"),
+    "window": (WINDOW, "f32", "int8"),
+    "mixed": (MIXED, "q8", "f32"),
+    "one_head": (ONE_HEAD, "f16", "f16"),
+}
 
 
 class Interleaving:
@@ -61,8 +66,8 @@ class Interleaving:
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_random_interleavings_equal_each_alone(case: str, threads: int) -> None:
-    spec, form = CASES[case]
-    trace = Interleaving(open_pair(spec, form, threads=threads)[0], threads)
+    spec, form, kv_dtype = CASES[case]
+    trace = Interleaving(open_pair(spec, form, threads=threads, kv_dtype=kv_dtype)[0], threads)
     for _ in range(16):
         trace.step()
     assert len(trace.found) > 40
