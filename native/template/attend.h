@@ -32,6 +32,11 @@ INLINE slm_seen whole_panels(slm_seen seen) {
     return (slm_seen){seen.first / SLM_KV_LANES * SLM_KV_LANES, stop};
 }
 
+/* Has values on their way while keys are scored: each panel of keys, `bytes` from `at` on, asks for as many. */
+INLINE void fetch_values(const slm_attend *a, int64_t at, int64_t bytes) {
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch((const char *)a->rows.values + at + b);
+}
+
 /* Does a vector from row j on have lanes outside? */
 INLINE int is_cut(slm_seen seen, int32_t j) { return j < seen.first || j + LANES > seen.stop; }
 

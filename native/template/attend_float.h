@@ -40,8 +40,10 @@ INLINE void dot_all(const char *panel, int half, int64_t steps, const float *x, 
 
 INLINE void score_float(const slm_attend *a, int half, slm_seen all, float *scores) {
     int64_t width = slm_kv_width(a->d), value_bytes = half ? 2 : 4;
-    for (int64_t j = all.first; j < all.stop; j += SLM_KV_LANES)
+    for (int64_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
+        fetch_values(a, j * width * value_bytes, SLM_KV_LANES * width * value_bytes);
         dot_all((const char *)a->rows.keys + j * width * value_bytes, half, a->d, a->q, width, a->n_q, scores + j, SLM_KV_BLOCK);
+    }
 }
 
 INLINE void gather_float(const slm_attend *a, int half, slm_seen any, const float *weights) {

@@ -39,7 +39,8 @@ static void score(const slm_attend *a, slm_seen all, float *scores) {
     int64_t width = slm_kv_width(a->d);
     for (int64_t h = 0; h < a->n_q; h++)
         r.scales[h] = round_row(a->q + h * width, width, slm_query_limit(a->d), r.queries + h * width);
-    for (int64_t j = all.first; j < all.stop; j += SLM_KV_BYTE_LANES)
+    for (int64_t j = all.first; j < all.stop; j += SLM_KV_BYTE_LANES) {
+        fetch_values(a, j * width, SLM_KV_BYTE_LANES * width);
         for (int64_t h = 0; h < a->n_q; h += TOGETHER) {
             VEC sums[TOGETHER][BYTE_VECTORS];
             int heads = a->n_q - h < TOGETHER ? (int)(a->n_q - h) : TOGETHER;
@@ -50,6 +51,7 @@ static void score(const slm_attend *a, slm_seen all, float *scores) {
                     STORE(scores + (h + i) * SLM_KV_BLOCK + j + v * LANES, MUL(sums[i][v], scale));
                 }
         }
+    }
 }
 
 /* Weights take over the scales of their rows' values. */
