@@ -69,9 +69,9 @@ class Plan:
         return 1 / sum(term.seconds for term in self.decode)
 
 
-def predict(spec: DecoderSpec, formats: Formats, device: Device, prompt: int) -> Plan:
-    """A plan for sessions of the whole context, and prompts of ``prompt`` tokens."""
-    memory = footprint(spec, formats, device.threads)
+def predict(spec: DecoderSpec, formats: Formats, device: Device, prompt: int, kv_dtype: str | None = None) -> Plan:
+    """A plan for sessions of the whole context, and prompts of ``prompt`` tokens; kv_dtype None: the default."""
+    memory = footprint(spec, formats, device.threads, kv_dtype)
     layers, head = _linears(spec, formats)
     rates, kv_read = device.rates, cache_bytes(spec, memory.kv_dtype, prompt) or 0
     return Plan(

@@ -31,7 +31,9 @@ FLOAT: Form = ("f32", 0)
 TINY = Attention(n_heads=1, n_kv_heads=1, head_dim=32, scale=1.0, window=1)  # next to nothing
 
 
-def measure_device(spec: DecoderSpec, variants: Iterable[Formats], threads: int | None) -> Device:
+def measure_device(
+    spec: DecoderSpec, variants: Iterable[Formats], threads: int | None, kv_dtype: str | None = None
+) -> Device:
     """This machine, for a decoder of this shape in each of these formats; about three seconds a format."""
     count = resolve_threads(threads)
     forms = {formats[n] for formats in variants for n in _matrices(spec)}
@@ -40,13 +42,13 @@ def measure_device(spec: DecoderSpec, variants: Iterable[Formats], threads: int 
         name=f"this machine ({_native.isa()}, {count} threads)",
         memory_bytes=0 if memory is None else memory,
         threads=count,
-        rates=measure_rates(spec, sorted(forms), count),
+        rates=measure_rates(spec, sorted(forms), count, kv_dtype),
         sources={"rates": "measured here, now", "memory_bytes": "what /proc and the control groups leave now"},
     )
 
 
-def measure_rates(spec: DecoderSpec, forms: Iterable[Form], threads: int) -> Rates:
-    """Rates for a decoder of this shape whose matrices have one of ``forms``."""
+def measure_rates(spec: DecoderSpec, forms: Iterable[Form], threads: int, kv_dtype: str | None = None) -> Rates:
+    """Rates for a decoder of this shape whose matrices have one of ``forms``, and whose cache is of ``kv_dtype``."""
     sizes = {form: min(READ_BYTES, _matrix_bytes(spec, form)) for form in forms}
     layer_s = _seconds(_linears(32, 32, len(spec.layout)), FLOAT, threads, 1) / len(spec.layout)
     read = read_bandwidth(threads)
@@ -54,8 +56,8 @@ def measure_rates(spec: DecoderSpec, forms: Iterable[Form], threads: int) -> Rat
         read_bytes_per_s=read,
         efficiency={form[0]: _one_token_rate(spec, form, n, layer_s, threads) / read for form, n in sizes.items()},
         macs_per_s={form[0]: _many_tokens_rate(spec, form, threads) for form in sizes},
-        attention_macs_per_s=_attention_rate(spec, threads),
-        token_attention_macs_per_s=_token_attention_rate(spec, threads),
+        attention_macs_per_s=_attention_rate(spec, threads, kv_dtype),
+        token_attention_macs_per_s=_token_attention_rate(spec, threads, kv_dtype),
         layer_s=layer_s,
     )
 
@@ -84,17 +86,18 @@ def _attention_probe(spec: DecoderSpec) -> DecoderSpec:
     return _decoder(32, Block(mixer, Mlp(32)), 2)
 
 
-def _attention_rate(spec: DecoderSpec, threads: int) -> float:
+def _attention_rate(spec: DecoderSpec, threads: int, kv_dtype: str | None) -> float:
     """Multiply-adds of scores and values per second: what one long run takes more than short ones of as many tokens."""
     probe, times = _attention_probe(spec), LONG // ROWS
     more = LONG * (LONG - ROWS) / 2 * _row_macs(probe)
-    return more / _less(_seconds(probe, FLOAT, threads, LONG), times * _seconds(probe, FLOAT, threads, ROWS))
+    long, short = (_seconds(probe, FLOAT, threads, tokens, kv_dtype=kv_dtype) for tokens in (LONG, ROWS))
+    return more / _less(long, times * short)
 
 
-def _token_attention_rate(spec: DecoderSpec, threads: int) -> float:
+def _token_attention_rate(spec: DecoderSpec, threads: int, kv_dtype: str | None) -> float:
     """The same of one token: what it takes more behind many than behind none."""
     probe = _attention_probe(spec)
-    deep, first = (_seconds(probe, FLOAT, threads, 1, depth) for depth in (LONG, 0))
+    deep, first = (_seconds(probe, FLOAT, threads, 1, depth, kv_dtype) for depth in (LONG, 0))
     return LONG * _row_macs(probe) / _less(deep, first)
 
 
@@ -131,10 +134,12 @@ def _all(spec: DecoderSpec, form: Form) -> Formats:
     return {name: form if len(shape) == 2 else FLOAT for name, shape in tensor_shapes(spec).items()}
 
 
-def _seconds(spec: DecoderSpec, form: Form, threads: int, tokens: int, depth: int = 0) -> float:
+def _seconds(
+    spec: DecoderSpec, form: Form, threads: int, tokens: int, depth: int = 0, kv_dtype: str | None = None
+) -> float:
     """Of a pass of ``tokens`` tokens, behind ``depth``, through a decoder whose matrices have one format."""
     ids = np.zeros(depth + tokens, np.int64)
-    engine = NativeEngine.from_tensors(spec, *filled_tensors(spec, _all(spec, form)), threads)
+    engine = NativeEngine.from_tensors(spec, *filled_tensors(spec, _all(spec, form)), threads, kv_dtype=kv_dtype)
     try:
         session = engine.new_session()
         if depth:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeslm.cli.options import THREADS, json_option
+from edgeslm.cli.options import THREADS, json_option, kv_dtype_option
 from edgeslm.cli.output import print_json, print_table, size
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def device_name(value: str) -> str:
 )
 @click.option("--group-size", type=click.Choice(["32", "64", "128"]), default="32", show_default=True)
 @click.option("--embed", type=click.Choice(["int4", "int8"]), help="The embedding's own level (with int8, int4).")
+@kv_dtype_option
 @click.option("--threads", type=THREADS, help="On this machine; default: all usable CPUs.")
 @json_option
 def command(
@@ -59,6 +60,7 @@ def command(
     quantize: str | None,
     group_size: str,
     embed: str | None,
+    kv_dtype: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -74,9 +76,9 @@ def command(
     from edgeslm.plan import predict
 
     spec, variants = _variants(source, context, quantize, int(group_size), embed)
-    where = _device(device, spec, variants, threads)
+    where = _device(device, spec, variants, threads, kv_dtype)
     prompt = min(prompt, spec.context_length)
-    plans = {name: predict(spec, formats, where, prompt) for name, formats in variants.items()}
+    plans = {name: predict(spec, formats, where, prompt, kv_dtype) for name, formats in variants.items()}
     chosen = _choose(plans, quantize)
     if as_json:
         print_json(_to_json(chosen, plans, spec, where))
@@ -123,7 +125,9 @@ def _of_bundle(folder: Path, context: int | None) -> tuple[DecoderSpec, dict[str
     return (spec if context is None else spec.with_context(context)), {name: formats}
 
 
-def _device(name: str, spec: DecoderSpec, variants: dict[str, Formats], threads: int | None) -> Device:
+def _device(
+    name: str, spec: DecoderSpec, variants: dict[str, Formats], threads: int | None, kv_dtype: str | None
+) -> Device:
     from edgeslm.devices import THIS, find_device
     from edgeslm.engines.registry import unavailable
     from edgeslm.errors import EngineError
@@ -134,7 +138,7 @@ def _device(name: str, spec: DecoderSpec, variants: dict[str, Formats], threads:
         raise EngineError(f"--device {THIS} measures with the native engine: {reason}; name a device instead")
     from edgeslm.probe import measure_device
 
-    return measure_device(spec, list(variants.values()), threads)
+    return measure_device(spec, list(variants.values()), threads, kv_dtype)
 
 
 def _choose(plans: dict[str, Plan], quantize: str | None) -> str:

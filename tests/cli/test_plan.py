@@ -58,6 +58,17 @@ def test_what_fits_a_small_board(edgeslm: Edgeslm, source: Path) -> None:
     assert longer["kv_bytes"] == 64 * larger["kv_bytes"]
 
 
+def test_kinds_of_cache(in_process: Edgeslm, source: Path) -> None:
+    kinds = ("f32", "f16", "int8")
+    found = [in_process("plan", source, "--device", "rpi5-8gb", "--kv-dtype", kind, "--json").json for kind in kinds]
+    assert [f["kv_dtype"] for f in found] == [*kinds]
+    f32, f16, int8 = (f["kv_bytes"] for f in found)
+    assert f32 / 2.1 < f16 < f32 / 1.9 and f16 / 2 < int8 < f16
+    read = [f["bytes_per_token"] for f in found]
+    assert read[0] > read[1] > read[2]
+    assert found[0]["weights_bytes"] == found[2]["weights_bytes"]
+
+
 def test_one_level_alone_and_text(edgeslm: Edgeslm, source: Path) -> None:
     done = edgeslm("plan", source, "--device", "rpi5-8gb", "--quantize", "int4", "--group-size", 128)
     assert done.code == 0 and "int4\t" in done.out and "int8\t" not in done.out
