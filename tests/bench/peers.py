@@ -194,11 +194,13 @@ def table(match: Match) -> Iterator[str]:
 
 
 def agreement(match: Match) -> str:
-    """Whether the contestants compute the same: other roundings of weights may lead to another token."""
+    """Whether contestants compute the same: those of one file should; other roundings of weights may lead elsewhere."""
     depth = match.plan.depths[0]
-    found = [row.tokens[depth] for row, _ in match.entries]
-    alike = max(map(found.count, found))
-    return f"Behind {depth} tokens {alike} of {len(found)} name the same likeliest next token."
+    named: dict[int, list[str]] = {}
+    for row, _ in match.entries:
+        named.setdefault(row.tokens[depth], []).append(f"{row.contestant.runtime} {row.contestant.model}")
+    told = "; ".join(f"{token} ({', '.join(names)})" for token, names in named.items())
+    return f"The likeliest token behind {depth} others: {told}"
 
 
 def machine() -> str:
