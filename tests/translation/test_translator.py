@@ -140,7 +140,8 @@ def test_random_texts(translator: Translator) -> None:
     for before, after in zip(texts, translator.translate_batch(texts, "en", "de"), strict=True):
         cut = [part for part in before if part in "\n\r\u2028\x85\x0b\x0c"]
         assert [part for part in after.text if part in "\n\r\u2028\x85\x0b\x0c"] == cut
-        assert not protector.kept(before) - protector.kept(after.text), (before, after.text)
+        for piece, count in protector.kept(before).items():  # where words have come to touch it, it reads as another
+            assert after.text.count(piece) >= count, (before, after.text)
 
 
 def test_bad_arguments(translator: Translator, tiny_bundle: Path) -> None:
