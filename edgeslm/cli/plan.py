@@ -132,10 +132,10 @@ def _device(
     from edgeslm.engines.registry import unavailable
     from edgeslm.errors import EngineError
 
+    if reason := unavailable("native"):
+        raise EngineError(f"plan asks the native engine what it takes: {reason}; plan on another machine")
     if name != THIS:
         return find_device(name)
-    if reason := unavailable("native"):
-        raise EngineError(f"--device {THIS} measures with the native engine: {reason}; name a device instead")
     from edgeslm.probe import measure_device
 
     return measure_device(spec, list(variants.values()), threads, kv_dtype)
