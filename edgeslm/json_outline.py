@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-MAX_MARKS = 1 << 24  # brackets, commas and colons; 16 bytes are needed for each
+MAX_MARKS = 1 << 24  # brackets, commas, colons and quotes; 16 bytes are needed for each
 
 _STEPS = np.zeros(256, np.int8)  # what a character does to the depth
 _STEPS[list(b"{[")], _STEPS[list(b"}]")] = 1, -1
-_MARKS = np.isin(np.arange(256), list(b"{}[],:"))
+_MARKED = bytes(c in b'{}[],:"' for c in range(256))  # for bytes.translate
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,15 @@ class Outline:
             ValueError: brackets do not match, or there are too many, or they are nested deeper than ``max_depth``.
         """
         self._raw = raw
-        plain = np.frombuffer(raw.replace(b"\\\\", b"  ").replace(b'\\"', b"  "), np.uint8)  # of the same length
-        marks = _MARKS[plain]
-        if np.count_nonzero(marks) > MAX_MARKS:
-            raise ValueError(f"more than {MAX_MARKS} brackets, commas and colons")
-        positions = np.flatnonzero(marks)
-        outside = np.searchsorted(np.flatnonzero(plain == ord('"')), positions) % 2 == 0
-        self._positions = positions[outside]
-        self._kinds = plain[self._positions]
+        plain = raw.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")  # of the same length
+        marked = np.frombuffer(plain.translate(_MARKED), np.bool_)
+        if np.count_nonzero(marked) > MAX_MARKS:
+            raise ValueError(f"more than {MAX_MARKS} brackets, commas, colons and quotes")
+        positions = np.flatnonzero(marked)
+        kinds = np.frombuffer(plain, np.uint8)[positions]
+        quotes = kinds == ord('"')
+        outside = ~(quotes | (np.cumsum(quotes, dtype=np.uint8) & 1).view(np.bool_))  # of texts: an even number before
+        self._positions, self._kinds = positions[outside], kinds[outside]
         self._depths = np.cumsum(_STEPS[self._kinds], dtype=np.int32)
         if self._depths.max(initial=0) > max_depth or self._depths.min(initial=0) < 0 or self._depths[-1:].any():
             raise ValueError(f"expected brackets in pairs, nested at most {max_depth} deep")
