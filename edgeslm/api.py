@@ -75,6 +75,17 @@ def load(
     if check not in ("fast", "full"):
         raise ArgumentError(f"check: expected 'fast' or 'full', found {check!r}")
     bundle = Bundle.open(path, check)
+    # First, so that its pages are mapped while the tokenizer is built.
+    opened = open_engine(bundle, engine, threads, force, kv_dtype)
+    try:
+        return Model(opened, *_texts(bundle))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _texts(bundle: Bundle) -> tuple[Tokenizer | None, GenerationDefaults, ChatTemplates | None]:
+    """What a model needs besides its engine."""
     tokenizer = templates = None
     if bundle.has(TOKENIZER_JSON):
         config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
@@ -83,7 +94,7 @@ def load(
         return_free_memory()
     config = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
     defaults = read_defaults(config, tokenizer.eos_id if tokenizer else None, bundle.spec.vocab_size)
-    return Model(open_engine(bundle, engine, threads, force, kv_dtype), tokenizer, defaults, templates)
+    return tokenizer, defaults, templates
 
 
 class Model:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
+import os
+import resource
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,7 @@ from tiny_decoders import make_spec, make_weights, write_bundle
 
 from edgeslm.converters.policy import Options
 from edgeslm.engines.native import NativeEngine
-from edgeslm.memory import cache_bytes, process_memory, return_free_memory
+from edgeslm.memory import cache_bytes, map_pages_soon, process_memory, return_free_memory
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp
 
 
@@ -68,3 +72,19 @@ def test_weights_stay_the_files_own(tmp_path: Path, level: str) -> None:
     engine.close()
     assert weights > 10 << 20
     assert taken <= planned + (4 << 20)
+
+
+@LINUX
+@pytest.mark.skipif(tuple(int(n) for n in os.uname().release.split(".")[:2]) < (5, 14), reason="Linux 5.14 maps pages")
+def test_mapped_pages_are_used_without_faults(tmp_path: Path) -> None:
+    size, page = 16 << 20, mmap.PAGESIZE
+    (tmp_path / "file").write_bytes(bytes(size))
+    with (tmp_path / "file").open("rb") as file:
+        area = np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+    map_pages_soon([area[100:]])
+    for thread in threading.enumerate():
+        if thread.name == "edgeslm-pages":
+            thread.join()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    assert not area[::page].any()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < size // page // 64

@@ -18,6 +18,7 @@ from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError, EngineError, ModelFormatError, SessionFileError
 from edgeslm.formats import FORMATS
 from edgeslm.manifest import TensorEntry
+from edgeslm.memory import map_pages_soon
 from edgeslm.rope import uses_long
 from edgeslm.spec import MAX_CONTEXT, DecoderSpec, Rope
 
@@ -67,7 +68,10 @@ class NativeEngine:
         if not tensors:
             raise BundleError(f"{bundle.folder}: target 'onnx' has no tensor table; convert the model again")
         files = {name: bundle.map(name) for name in {t.file for t in tensors.values()}}
-        return cls.from_tensors(bundle.spec, tensors, files, threads, bundle.fingerprint("onnx"), kv_dtype)
+        engine = cls.from_tensors(bundle.spec, tensors, files, threads, bundle.fingerprint("onnx"), kv_dtype)
+        whole = (t for name, t in tensors.items() if name != "embed" or bundle.spec.tied)  # else a row at a time
+        map_pages_soon(_part(t, part, files) for t in whole for part in t.parts if part != "scales")
+        return engine
 
     @classmethod
     def from_tensors(
