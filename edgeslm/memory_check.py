@@ -16,6 +16,7 @@ from edgeslm.capacity import Limit, limits
 from edgeslm.errors import EngineError, MemoryLimitError
 from edgeslm.footprint import footprint
 from edgeslm.memory import cache_bytes
+from edgeslm.spec import DecoderSpec
 
 log = logging.getLogger("edgeslm")
 
@@ -58,11 +59,9 @@ def check_memory(
     limit = min(short, key=lambda limit: limit.bytes - need.under(limit))
     needed, left = _size(need.under(limit)), _size(limit.bytes)
     message = f"{bundle.folder}: needs {needed} ({_parts(need, bundle)}), and {left} are left of the {limit.what}"
-    settings = bundle.target(target).settings
     if not force:
-        raise MemoryLimitError(
-            f"{message}. {_advice(need, limit, bundle.spec.context_length, settings.get('quantize') == 'int4')}"
-        )
+        is_int4 = bundle.target(target).settings.get("quantize") == "int4"
+        raise MemoryLimitError(f"{message}. {_advice(need, limit, bundle.spec, is_int4, kv_dtype)}")
     log.warning("%s. Loading was forced: the system may end this process", message)
 
 
@@ -88,14 +87,18 @@ def _parts(need: Need, bundle: Bundle) -> str:
     return ", ".join(f"{what} {_size(count)}" for what, count in parts.items() if count)
 
 
-def _advice(need: Need, limit: Limit, tokens: int, is_int4: bool) -> str:
-    """What would help a bundle of a context of ``tokens``, most promising first."""
+def _advice(need: Need, limit: Limit, spec: DecoderSpec, is_int4: bool, kv_dtype: str | None) -> str:
+    """What would help, most promising first."""
+    tokens = spec.context_length
+    small, large = (cache_bytes(spec, kind, tokens) or 0 for kind in ("int8", kv_dtype or "f16"))
     room = limit.bytes - (need.under(limit) - need.cache)  # for a cache
     helps = []
     if need.copies:
         helps.append("use the native engine, which needs no copy of the weights")
     if room > need.cache / 16:
         helps.append(f"convert it with --context {max(1, tokens * room // need.cache // 256 * 256)}")
+    if not need.copies and small < large and need.under(limit) - (large - small) <= 1.01 * limit.bytes:
+        helps.append("keep its cache as int8 (--kv-dtype int8)")
     helps.append("take a smaller model" if is_int4 else "convert it with --quantize int4")
     return f"To load it: {', or '.join(helps)}; or free memory; --force (force=True) tries it all the same"
 

@@ -77,6 +77,16 @@ def test_it_fits_to_the_byte(long_bundle: Path, left: Callable[..., None]) -> No
     assert "are left of the memory" in refusal(long_bundle)
 
 
+def test_a_smaller_kind_of_cache_is_advised_where_it_helps(long_bundle: Path, left: Callable[..., None]) -> None:
+    bundle = Bundle.open(long_bundle)
+    formats = {name: (t.format, t.group_size) for name, t in bundle.target("onnx").tensors.items()}
+    left(Limit(footprint(bundle.spec, formats, 2, "int8").total_bytes, "memory"))
+    assert "--kv-dtype int8" in refusal(long_bundle)
+    check_memory(bundle, "native", "onnx", 2, kv_dtype="int8")
+    left(Limit(LEFT // 4, "memory"))
+    assert "int8" not in refusal(long_bundle)
+
+
 def test_what_a_limit_counts(tiny_bundle: Path, left: Callable[..., None]) -> None:
     """Address space: stacks of threads too. Data: no mapped weights."""
     left(Limit(10 << 20, "address space", of_addresses=True))
