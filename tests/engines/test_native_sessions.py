@@ -254,4 +254,8 @@ def test_what_a_fork_copies_is_all_that_it_needs(window: int, kv_dtype: str) -> 
         assert np.array_equal(fork.forward(ids[stop : stop + 260], "all"), cold[stop : stop + 260])
         short.truncate(stop - 2)  # within what it shares
         assert np.array_equal(short.forward(ids[stop - 2 : stop + 260], "all"), cold[stop - 2 : stop + 260])
+    late = session.fork()
+    late.forward([1])
+    late.truncate(200)  # to rows of the turn before, in the block that it shared
+    assert np.array_equal(late.forward(ids[200:460], "all"), cold[200:460])
     assert np.array_equal(session.forward(ids[640:], "all"), cold[640:])
