@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgeslm.bundle import Bundle
+from edgeslm.footprint import weight_bytes
 from edgeslm.memory import cache_bytes
 from edgeslm.meter import Meter, Usage
 
@@ -42,12 +43,13 @@ def test_one_combination_is_an_object(in_process: Edgeslm, bundle: Path) -> None
 def test_what_a_token_reads(in_process: Edgeslm, bundle: Path) -> None:
     shallow, deep = in_process("bench", bundle, *SMALL, "--engine", "native", "--depth", "0,200", "--json").json
     opened = Bundle.open(bundle)
-    stored = sum(part.bytes for t in opened.manifest.targets["onnx"].tensors.values() for part in t.parts.values())
-    rows = [cache_bytes(opened.spec, shallow["kv_dtype"], depth + 2) for depth in (0, 200)]
-    read = [r["bytes_per_token"] for r in (shallow, deep)]
-    assert 0.9 * stored < read[0] <= 1.1 * stored  # the head is tied: all matrices, and a row of the embedding again
-    assert read[1] - read[0] == (rows[1] or 0) - (rows[0] or 0) > 0
+    tensors = opened.manifest.targets["onnx"].tensors
+    weights = weight_bytes(opened.spec, {name: (t.format, t.group_size) for name, t in tensors.items()})
+    whole = (
+        sum(weights.values()) + weights["embed"] // opened.spec.vocab_size
+    )  # the tied head, and a row of the embedding
     for r in (shallow, deep):
+        assert r["bytes_per_token"] == whole + cache_bytes(opened.spec, r["kv_dtype"], r["depth"] + 2)
         assert r["roofline_fraction"] == r["bytes_per_token"] * r["decode_tok_s"] / r["read_bandwidth"]
         assert r["kv_bytes"] == cache_bytes(opened.spec, r["kv_dtype"], r["depth"] + 4)
     assert shallow["peak_rss_bytes"] == deep["peak_rss_bytes"]  # the process's
