@@ -93,7 +93,7 @@ class Sampler:
             )
         if self._greedy:
             return np.asarray(np.arange(self._size) == best, np.float64)
-        weights = np.exp(np.maximum((scores - scores[best]) * self._sharpness, -1e4))
+        weights: Weights = np.exp(np.maximum((scores - scores[best]) * self._sharpness, -1e4))
         weights[weights < FLOAT_MIN] = 0
         if self._top_k:
             weights[scores < np.partition(scores, -self._top_k)[-self._top_k]] = 0
