@@ -38,9 +38,10 @@ else:
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
     # No contraction: `a * b + c` must round the same in every build, or runs would depend on the compiler.
     # No errno of mathematics, which nobody reads: without it square roots vectorise.
-    BASE = ["-O3", "-ffp-contract=off", "-fno-math-errno"]
-    # Debug information is most of an extension; instrumented and vectorised, the kernels would take gcc minutes.
-    BASE += ["-g", "-O1", *sanitizers] if SANITIZE else ["-g0"]
+    BASE = ["-ffp-contract=off", "-fno-math-errno"]
+    # Instrumented, or with vectors made of others, kernels would take gcc minutes to vectorise.
+    BASE += ["-O1" if SANITIZE or SIMDE else "-O3"]
+    BASE += ["-g", *sanitizers] if SANITIZE else ["-g0"]  # debug information is most of an extension
     LINK = ["-pthread", *(sanitizers if SANITIZE else [])]
     CFLAGS = [*BASE, "-std=c11", "-fvisibility=hidden", "-fPIC", "-Wall", "-Wextra"]
     CFLAGS += ["-Werror"] if WERROR else []
