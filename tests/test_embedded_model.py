@@ -114,5 +114,5 @@ def test_the_embedded_bundle_is_what_the_checkpoint_converts_to(bundle: Path) ->
     shipped, made = Bundle.open(MODEL.with_name("en-de-6m-int8"), check="full"), Bundle.open(bundle)
     assert shipped.spec == made.spec and shipped.fingerprint("onnx") == made.fingerprint("onnx")
     same = {name for name in made.manifest.files if made.manifest.files[name] == shipped.manifest.files[name]}
-    assert same == made.manifest.files.keys()
+    assert same | {"README.md"} == made.manifest.files.keys()  # which tells what the engines of a machine reached
     assert all(found["passed"] for found in shipped.target("onnx").verification["engines"].values())

@@ -269,6 +269,12 @@ class Terminal:
         self.seen = self.seen[found.end() :]
         return found.group()
 
+    def settle(self) -> None:
+        """Read until nothing has come for a second, and forget it."""
+        while select.select([self._master], [], [], 1)[0]:
+            os.read(self._master, 65536)
+        self.seen = ""
+
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
@@ -292,7 +298,8 @@ def test_on_a_terminal(bundle: Path) -> None:
     terminal.type("/nonsense\n")
     terminal.wait_for("not known")
     terminal.wait_for("> ")
-    for _ in range(5):  # what is typed before readline has set the terminal is echoed twice, and looks like an answer
+    for _ in range(5):
+        terminal.settle()  # what is typed before readline has set the terminal is echoed twice, like an answer
         terminal.type("Hi\n")
         terminal.wait_for("Hi\r?\n.")  # the echo, and the first piece of the answer
         terminal.interrupt()
