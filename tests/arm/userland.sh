@@ -24,10 +24,11 @@ root=$work/root
 format=edgeslm-$$ # of binaries, in the kernel
 binfmt=/proc/sys/fs/binfmt_misc
 clean() {
-    mountpoint -q "$binfmt" || mount -t binfmt_misc binfmt_misc "$binfmt" || true
+    set +e # as much as can be
+    mountpoint -q "$binfmt" || mount -t binfmt_misc binfmt_misc "$binfmt"
     [ ! -e "$binfmt/$format" ] || echo -1 >"$binfmt/$format"
     for mounted in "$root"/{proc,sys}; do
-        ! mountpoint -q "$mounted" || umount "$mounted"
+        [ -L "$mounted" ] || ! mountpoint -q "$mounted" || umount "$mounted" # debootstrap's first stage links /proc to the one out here
     done
     rm -rf --one-file-system "$work"
 }
