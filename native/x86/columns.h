@@ -63,6 +63,7 @@ static inline __attribute__((always_inline)) void few_rows(const lane_rows *l, c
     for (int i = 0; i < m; i++) slm_store_floats(out + i * SLM_LANES, acc[i]);
 }
 
+/* 2 <= m <= FEW_ROWS; one token is decode.h's. */
 static inline void linear_few(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                               int64_t y_stride, const float *bias, int accumulate, float *scales) {
     int64_t groups = slm_groups(w->k, w->group);
@@ -71,11 +72,8 @@ static inline void linear_few(const slm_matrix *w, int64_t n0, int64_t n1, const
     for (int64_t i = 0; i < m; i++) rows[i] = slm_act_row_at(w, x, x_stride, i);
     for (int64_t j = n0; j < n1; j += SLM_LANES) {
         lane_rows l = lane_rows_at(w, j, n1, scales, SLM_LANES);
-        switch (m) {
-            case 1: few_rows(&l, scales, w->group, groups, rows, 1, sums); break;
-            case 2: few_rows(&l, scales, w->group, groups, rows, 2, sums); break;
-            default: few_rows(&l, scales, w->group, groups, rows, 3, sums);
-        }
+        if (m == 2) few_rows(&l, scales, w->group, groups, rows, 2, sums);
+        else few_rows(&l, scales, w->group, groups, rows, FEW_ROWS, sums);
         int64_t count = n1 - j < SLM_LANES ? n1 - j : SLM_LANES;
         for (int64_t i = 0; i < m; i++)
             slm_store_outputs(sums + i * SLM_LANES, count, w->scale, y + i * y_stride + j, bias ? bias + j : NULL, accumulate);

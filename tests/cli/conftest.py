@@ -56,11 +56,6 @@ def edgeslm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def in_process(edgeslm: Edgeslm) -> Edgeslm:
-    return edgeslm
-
-
-@pytest.fixture
 def process() -> Edgeslm:
     """The command itself."""
 

@@ -28,8 +28,8 @@ KEYS = (
 SMALL = ("-p", 4, "-n", 2, "--repeat", 2)
 
 
-def test_one_combination_is_an_object(in_process: Edgeslm, bundle: Path) -> None:
-    found = in_process("bench", bundle, *SMALL, "--engine", "onnxruntime", "--threads", 1, "--json").json
+def test_one_combination_is_an_object(edgeslm: Edgeslm, bundle: Path) -> None:
+    found = edgeslm("bench", bundle, *SMALL, "--engine", "onnxruntime", "--threads", 1, "--json").json
     assert set(found) == KEYS
     assert (found["engine"], found["threads"], found["kv_dtype"], found["depth"]) == ("onnxruntime", 1, "f32", 0)
     assert all(found[key] > 0 for key in NUMBERS)
@@ -40,8 +40,8 @@ def test_one_combination_is_an_object(in_process: Edgeslm, bundle: Path) -> None
         assert slowest <= found[f"{part}_tok_s"] <= fastest
 
 
-def test_what_a_token_reads(in_process: Edgeslm, bundle: Path) -> None:
-    shallow, deep = in_process("bench", bundle, *SMALL, "--engine", "native", "--depth", "0,200", "--json").json
+def test_what_a_token_reads(edgeslm: Edgeslm, bundle: Path) -> None:
+    shallow, deep = edgeslm("bench", bundle, *SMALL, "--engine", "native", "--depth", "0,200", "--json").json
     opened = Bundle.open(bundle)
     tensors = opened.manifest.targets["onnx"].tensors
     weights = weight_bytes(opened.spec, {name: (t.format, t.group_size) for name, t in tensors.items()})
@@ -56,11 +56,11 @@ def test_what_a_token_reads(in_process: Edgeslm, bundle: Path) -> None:
 
 
 def test_energy_heat_and_throttling_where_there_are_sensors(
-    in_process: Edgeslm, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    edgeslm: Edgeslm, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = Usage(1, 4, "RAPL: package-0", 61.5, ["thermal throttling"])
     monkeypatch.setattr(Meter, "stop", lambda self: usage)
-    found = in_process("bench", bundle, *SMALL, "--engine", "native", "--json").json
+    found = edgeslm("bench", bundle, *SMALL, "--engine", "native", "--json").json
     assert {key: found[key] for key in SENSORS} == {
         "prefill_tok_j": 1,  # 4 tokens twice, 4 joules twice
         "decode_tok_j": 0.5,
@@ -68,7 +68,7 @@ def test_energy_heat_and_throttling_where_there_are_sensors(
         "celsius": 61.5,
         "throttling": ["thermal throttling"],
     }
-    out = in_process("bench", bundle, *SMALL, "--engine", "native").out
+    out = edgeslm("bench", bundle, *SMALL, "--engine", "native").out
     assert out.splitlines()[-1].split("\t")[4:] == ["1", "0.5", "62 °C", "thermal throttling"]
 
 
@@ -80,8 +80,8 @@ def test_every_combination_each_process_its_own(edgeslm: Edgeslm, bundle: Path) 
     assert len({r["load_s"] for r in found}) == 2
 
 
-def test_the_table(in_process: Edgeslm, bundle: Path) -> None:
-    out = in_process("bench", bundle, *SMALL, "--depth", "0,5", "--engine", "native").out
+def test_the_table(edgeslm: Edgeslm, bundle: Path) -> None:
+    out = edgeslm("bench", bundle, *SMALL, "--depth", "0,5", "--engine", "native").out
     heading, *rows = out[: out.index("\nenergy: ")].splitlines()
     assert heading.startswith("engine\tthreads\tKV\ttokens\tprefill tok/s\tdecode tok/s")
     assert [row.split("\t")[3] for row in rows] == ["4 + 2", "4 + 2 behind 5"]
@@ -99,22 +99,22 @@ def test_the_table(in_process: Edgeslm, bundle: Path) -> None:
     ],
     ids=str,
 )
-def test_an_error_is_one_line(in_process: Edgeslm, bundle: Path, arguments: tuple[object, ...], message: str) -> None:
-    done = in_process("bench", bundle, *arguments)
+def test_an_error_is_one_line(edgeslm: Edgeslm, bundle: Path, arguments: tuple[object, ...], message: str) -> None:
+    done = edgeslm("bench", bundle, *arguments)
     assert (done.code, done.out) == (1, "") and message in done.err and done.err.count("\n") == 1
 
 
 def test_without_matplotlib_the_extra_is_named(
-    in_process: Edgeslm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edgeslm: Edgeslm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    done = in_process("bench", "absent", "--plot", tmp_path / "speed.png")
+    done = edgeslm("bench", "absent", "--plot", tmp_path / "speed.png")
     assert done.code == 1 and 'pip install "edgeslm[plot]"' in done.err
 
 
-def test_the_plot(in_process: Edgeslm, bundle: Path, tmp_path: Path) -> None:
+def test_the_plot(edgeslm: Edgeslm, bundle: Path, tmp_path: Path) -> None:
     picture = tmp_path / "speed.svg"
-    done = in_process("bench", bundle, *SMALL, "--depth", "0,8", "--engine", "native", "--plot", picture)
+    done = edgeslm("bench", bundle, *SMALL, "--depth", "0,8", "--engine", "native", "--plot", picture)
     assert done.code == 0
     assert picture.read_text().count('id="FillBetweenPolyCollection') == 2  # the ranges of prefill and decode
     assert list(tmp_path.iterdir()) == [picture]

@@ -58,9 +58,9 @@ def test_what_fits_a_small_board(edgeslm: Edgeslm, source: Path) -> None:
     assert longer["kv_bytes"] == 64 * larger["kv_bytes"]
 
 
-def test_kinds_of_cache(in_process: Edgeslm, source: Path) -> None:
+def test_kinds_of_cache(edgeslm: Edgeslm, source: Path) -> None:
     kinds = ("f32", "f16", "int8")
-    found = [in_process("plan", source, "--device", "rpi5-8gb", "--kv-dtype", kind, "--json").json for kind in kinds]
+    found = [edgeslm("plan", source, "--device", "rpi5-8gb", "--kv-dtype", kind, "--json").json for kind in kinds]
     assert [f["kv_dtype"] for f in found] == [*kinds]
     f32, f16, int8 = (f["kv_bytes"] for f in found)
     assert f32 / 2.1 < f16 < f32 / 1.9 and f16 / 2 < int8 < f16
