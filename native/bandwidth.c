@@ -1,10 +1,9 @@
-#define _POSIX_C_SOURCE 200809L
 #include "bandwidth.h"
 
 #include <stdatomic.h>
-#include <time.h>
 
 #include "pool.h"
+#include "system.h"
 
 #define PIECE (1 << 17) /* words: 1 MiB, so that taking a piece costs nothing beside reading it */
 
@@ -16,16 +15,10 @@ typedef struct readings {
     atomic_uint_fast64_t sum;
 } readings;
 
-static int64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
-
 /* A stage is a pass. */
 static int64_t pieces(void *context, int64_t stage) {
     readings *r = context;
-    int64_t time = now();
+    int64_t time = slm_now_ns();
     double seconds = (double)(time - r->begun) / 1e9;
     if (stage == 1 || (stage > 1 && seconds < r->best)) r->best = seconds;
     r->begun = time;

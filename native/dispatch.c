@@ -1,10 +1,10 @@
 #include "dispatch.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cpu.h"
+#include "system.h"
 
 /* How a row of kernels.def names its function and the slot it fills. */
 #define NAME_any(op, isa) slm_##op##_##isa
@@ -40,11 +40,12 @@ static const char *const ISA_NAMES[SLM_ISA_COUNT] = {
     [SLM_ISA_NEON] = "neon", [SLM_ISA_DOTPROD] = "dotprod", [SLM_ISA_I8MM] = "i8mm"};
 
 static struct {
-    pthread_once_t once;
+    slm_mutex lock;
+    int settled;
     enum slm_isa_status status;
     int isa;
     slm_kernels table;
-} active = {.once = PTHREAD_ONCE_INIT};
+} active = {.lock = SLM_MUTEX_INIT};
 
 const slm_kernel_row *slm_kernel_rows(int *count) {
     *count = (int)(sizeof ROWS / sizeof *ROWS);
@@ -85,10 +86,13 @@ static void settle(void) {
         if (isas >> i & 1 && is_built(i)) active.isa = i;
     if (forced && *forced) active.status = slm_isa_find(forced, &active.isa);
     if (active.status == SLM_ISA_USABLE) slm_kernels_fill(active.isa, &active.table);
+    active.settled = 1;
 }
 
 enum slm_isa_status slm_isa_active(int *isa) {
-    pthread_once(&active.once, settle);
+    slm_mutex_lock(&active.lock);
+    if (!active.settled) settle();
+    slm_mutex_unlock(&active.lock);
     *isa = active.isa;
     return active.status;
 }

@@ -1,52 +1,44 @@
-#define _POSIX_C_SOURCE 200809L
 #include "engine.h"
 
-#include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "run.h"
 #include "session.h"
+#include "system.h"
 
 struct slm_model {
-    pthread_mutex_t lock;
-    pthread_cond_t freed;
+    slm_mutex lock;
+    slm_condition freed;
     int busy; /* somebody has the turn: by `lock`, which is held for moments only */
-    pid_t owner;
+    int64_t owner;
     int closed;
     slm_runner runner;
 };
 
 /* Takes the turn, unless this is a forked child: its copy of the turn may be held by a thread that does not exist here. */
 static enum slm_status enter(slm_model *model) {
-    if (model->owner != getpid()) return SLM_FORKED;
-    pthread_mutex_lock(&model->lock);
-    while (model->busy) pthread_cond_wait(&model->freed, &model->lock);
+    if (model->owner != slm_process()) return SLM_FORKED;
+    slm_mutex_lock(&model->lock);
+    while (model->busy) slm_condition_wait(&model->freed, &model->lock);
     model->busy = 1;
-    pthread_mutex_unlock(&model->lock);
+    slm_mutex_unlock(&model->lock);
     return SLM_OK;
 }
 
 static void leave(slm_model *model) {
-    pthread_mutex_lock(&model->lock);
+    slm_mutex_lock(&model->lock);
     model->busy = 0;
-    pthread_mutex_unlock(&model->lock);
-    pthread_cond_signal(&model->freed);
+    slm_mutex_unlock(&model->lock);
+    slm_condition_wake_one(&model->freed);
 }
 
 /* Takes the turn if it becomes free soon. */
 static int try_enter(slm_model *model) {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += SLM_WATCH_NS;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    pthread_mutex_lock(&model->lock);
-    while (model->busy && pthread_cond_timedwait(&model->freed, &model->lock, &until) == 0) continue;
+    slm_mutex_lock(&model->lock);
+    while (model->busy && slm_condition_wait_ns(&model->freed, &model->lock, SLM_WATCH_NS)) continue;
     int free = !model->busy;
     if (free) model->busy = 1;
-    pthread_mutex_unlock(&model->lock);
+    slm_mutex_unlock(&model->lock);
     return free;
 }
 
@@ -66,7 +58,7 @@ static enum slm_status enter_run(const slm_segment *segments, int64_t count, slm
     slm_model *model = segments->session->model;
     for (int64_t i = 1; i < count; i++)
         if (segments[i].session->model != model) return SLM_BAD_SESSION;
-    if (model->owner != getpid()) return SLM_FORKED;
+    if (model->owner != slm_process()) return SLM_FORKED;
     while (!try_enter(model))
         if (slm_any_cancelled(segments, count) || slm_watch_stops(watch)) return SLM_CANCELLED;
     for (int64_t i = 0; i < count; i++) {
@@ -84,9 +76,9 @@ enum slm_status slm_model_open(slm_program *program, const slm_kernels *kernels,
         free(model);
         return status;
     }
-    pthread_mutex_init(&model->lock, NULL);
-    pthread_cond_init(&model->freed, NULL);
-    model->owner = getpid();
+    slm_mutex_open(&model->lock);
+    slm_condition_open(&model->freed);
+    model->owner = slm_process();
     *out = model;
     return SLM_OK;
 }
@@ -101,9 +93,9 @@ void slm_model_close(slm_model *model) {
 void slm_model_free(slm_model *model) {
     if (!model) return;
     if (!model->closed) slm_runner_close(&model->runner);
-    if (model->owner == getpid()) {
-        pthread_cond_destroy(&model->freed);
-        pthread_mutex_destroy(&model->lock);
+    if (model->owner == slm_process()) {
+        slm_condition_close(&model->freed);
+        slm_mutex_close(&model->lock);
     }
     free(model);
 }

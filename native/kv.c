@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kv_rows.h"
+#include "system.h"
 
 struct slm_kv_block {
     atomic_llong owners; /* only an owner can add one, so who finds itself alone stays alone */
@@ -14,7 +15,7 @@ struct slm_kv_block {
 static size_t rows_bytes(const slm_cache *c) { return (size_t)c->n_kv_heads * slm_kv_head_bytes(c->format, c->head_dim); }
 
 static void release(slm_kv_block *block) {
-    if (block && atomic_fetch_sub(&block->owners, 1) == 1) free(block);
+    if (block && atomic_fetch_sub(&block->owners, 1) == 1) slm_free_aligned(block);
 }
 
 static slm_cache empty_cache(const slm_program *p, const slm_layer *a) {
@@ -90,7 +91,7 @@ static void copy_block(const slm_cache *c, slm_kv_block *to, slm_kv_block *from,
 static enum slm_status own(const slm_cache *c, slm_kv_block **block, int64_t rows) {
     slm_kv_block *old = *block;
     if (old && atomic_load(&old->owners) == 1) return SLM_OK;
-    slm_kv_block *mine = aligned_alloc(64, sizeof *mine + rows_bytes(c)); /* both multiples of 64 */
+    slm_kv_block *mine = slm_alloc_aligned(sizeof *mine + rows_bytes(c));
     if (!mine) return SLM_NO_MEMORY;
     if (old) copy_block(c, mine, old, rows);
     atomic_init(&mine->owners, 1);

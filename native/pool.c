@@ -1,11 +1,8 @@
-#define _POSIX_C_SOURCE 200809L
 #include "pool.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
-#include <unistd.h>
+
+#include "system.h"
 
 /* Turns of waiting awake before sleeping: some tens of microseconds, longer than an operation and the pause between two tokens,
  * shorter than anything a user or a battery notices. */
@@ -17,9 +14,15 @@ typedef atomic_uint_fast64_t ticket;
 #define IDLE ((int64_t)1 << 31)
 #define CLOSED ((int64_t)1 << 30)
 
+typedef struct worker {
+    slm_pool *pool;
+    int number; /* 1..: 0 is the caller */
+    slm_thread thread;
+} worker;
+
 struct slm_pool {
     int threads, spins;
-    pid_t owner;
+    int64_t owner;
     /* Written between stages only. */
     const slm_job *job;
     int64_t stage;
@@ -27,15 +30,10 @@ struct slm_pool {
     _Alignas(64) ticket open;
     _Alignas(64) atomic_llong unfinished; /* pieces of the stage */
     _Alignas(64) atomic_int sleepers;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    pthread_t handles[SLM_MAX_THREADS];
+    slm_mutex mutex;
+    slm_condition changed;
+    worker workers[SLM_MAX_THREADS];
 };
-
-typedef struct start_argument {
-    slm_pool *pool;
-    int thread;
-} start_argument;
 
 static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -53,11 +51,11 @@ static void await_stage(slm_pool *pool, uint64_t seen) {
         if (serial(atomic_load_explicit(&pool->open, memory_order_acquire)) != serial(seen)) return;
         relax();
     }
-    pthread_mutex_lock(&pool->mutex);
+    slm_mutex_lock(&pool->mutex);
     atomic_fetch_add(&pool->sleepers, 1);
-    while (serial(atomic_load(&pool->open)) == serial(seen)) pthread_cond_wait(&pool->changed, &pool->mutex);
+    while (serial(atomic_load(&pool->open)) == serial(seen)) slm_condition_wait(&pool->changed, &pool->mutex);
     atomic_fetch_sub(&pool->sleepers, 1);
-    pthread_mutex_unlock(&pool->mutex);
+    slm_mutex_unlock(&pool->mutex);
 }
 
 /* Opens a stage of n pieces, or none (IDLE). A sleeper announces itself before its last look at the ticket, and we look for
@@ -66,9 +64,9 @@ static void open_stage(slm_pool *pool, int64_t n) {
     atomic_store_explicit(&pool->unfinished, n, memory_order_relaxed); /* published by the ticket */
     atomic_store(&pool->open, ((serial(atomic_load(&pool->open)) + 1) << 32) | (uint64_t)n);
     if (atomic_load(&pool->sleepers) == 0) return;
-    pthread_mutex_lock(&pool->mutex);
-    pthread_cond_broadcast(&pool->changed);
-    pthread_mutex_unlock(&pool->mutex);
+    slm_mutex_lock(&pool->mutex);
+    slm_condition_wake_all(&pool->changed);
+    slm_mutex_unlock(&pool->mutex);
 }
 
 /* Goes on behind a finished stage: what is a single piece is done here and now, for the others would only wait for it. */
@@ -102,11 +100,9 @@ static uint64_t help(slm_pool *pool, int thread) {
     return open;
 }
 
-static void *serve(void *argument) {
-    start_argument start = *(start_argument *)argument;
-    free(argument);
-    for (uint64_t seen; !((seen = help(start.pool, start.thread)) & CLOSED);) await_stage(start.pool, seen);
-    return NULL;
+static void serve(void *argument) {
+    const worker *self = argument;
+    for (uint64_t seen; !((seen = help(self->pool, self->number)) & CLOSED);) await_stage(self->pool, seen);
 }
 
 void slm_pool_run(slm_pool *pool, const slm_job *job) {
@@ -119,34 +115,21 @@ void slm_pool_run(slm_pool *pool, const slm_job *job) {
     }
 }
 
-static int start_thread(slm_pool *pool, int thread) {
-    start_argument *argument = malloc(sizeof *argument);
-    if (!argument) return 0;
-    *argument = (start_argument){pool, thread};
-    if (pthread_create(&pool->handles[thread], NULL, serve, argument) == 0) return 1;
-    free(argument);
-    return 0;
-}
-
-/* Threads 1.. of the pool; returns how many threads there are then. */
-static int start_threads(slm_pool *pool, int threads) {
-    sigset_t all, before; /* signals belong to the threads of the host program */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int started = 1;
-    while (started < threads && start_thread(pool, started)) started++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return started;
+static int start_worker(slm_pool *pool, int number) {
+    worker *self = pool->workers + number;
+    *self = (worker){pool, number, {.run = serve, .argument = self}};
+    return slm_thread_start(&self->thread);
 }
 
 enum slm_status slm_pool_open(int threads, slm_pool **out) {
-    slm_pool *pool = aligned_alloc(64, (sizeof *pool + 63) / 64 * 64);
+    slm_pool *pool = slm_alloc_aligned(sizeof *pool);
     if (!pool) return SLM_NO_MEMORY;
-    *pool = (slm_pool){.threads = threads, .owner = getpid(), .open = IDLE};
-    pool->spins = threads <= sysconf(_SC_NPROCESSORS_ONLN) ? SPINS : 0; /* where threads share a core, spinning steals it */
-    pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->changed, NULL);
-    int started = start_threads(pool, threads);
+    *pool = (slm_pool){.threads = threads, .owner = slm_process(), .open = IDLE};
+    pool->spins = threads <= slm_processors() ? SPINS : 0; /* where threads share a core, spinning steals it */
+    slm_mutex_open(&pool->mutex);
+    slm_condition_open(&pool->changed);
+    int started = 1;
+    while (started < threads && start_worker(pool, started)) started++;
     *out = pool;
     if (started == threads) return SLM_OK;
     pool->threads = started;
@@ -157,11 +140,11 @@ enum slm_status slm_pool_open(int threads, slm_pool **out) {
 
 void slm_pool_close(slm_pool *pool) {
     if (!pool) return;
-    if (pool->owner == getpid()) {
+    if (pool->owner == slm_process()) {
         open_stage(pool, IDLE | CLOSED);
-        for (int i = 1; i < pool->threads; i++) pthread_join(pool->handles[i], NULL);
-        pthread_cond_destroy(&pool->changed);
-        pthread_mutex_destroy(&pool->mutex);
+        for (int i = 1; i < pool->threads; i++) slm_thread_join(&pool->workers[i].thread);
+        slm_condition_close(&pool->changed);
+        slm_mutex_close(&pool->mutex);
     }
-    free(pool);
+    slm_free_aligned(pool);
 }

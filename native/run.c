@@ -5,13 +5,14 @@
 
 #include "pass.h"
 #include "session.h"
+#include "system.h"
 
 #define PIECE_VALUES 2048 /* of row operations: about a microsecond of work, some times what handing it out costs */
 
 static void *rows_alloc(slm_runner *r, size_t n, size_t row_bytes) {
     size_t bytes = (n * row_bytes + 127) / 64 * 64; /* never 0 */
     r->bytes += bytes;
-    return aligned_alloc(64, bytes);
+    return slm_alloc_aligned(bytes);
 }
 
 enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_kernels *kernels, int threads) {
@@ -41,14 +42,14 @@ enum slm_status slm_runner_open(slm_runner *r, slm_program *program, const slm_k
 
 void slm_runner_close(slm_runner *r) {
     slm_pool_close(r->pool);
-    free(r->tokens);
-    free(r->wanted);
-    free(r->tiles);
-    free(r->arena);
-    free(r->angles);
-    free(r->packed);
-    free(r->scratch);
-    free(r->partials);
+    slm_free_aligned(r->tokens);
+    slm_free_aligned(r->wanted);
+    slm_free_aligned(r->tiles);
+    slm_free_aligned(r->arena);
+    slm_free_aligned(r->angles);
+    slm_free_aligned(r->packed);
+    slm_free_aligned(r->scratch);
+    slm_free_aligned(r->partials);
     free(r->unfinished);
     free(r->wide);
     slm_program_free(&r->program);
