@@ -9,7 +9,7 @@ from dataclasses import replace
 from edgeslm.errors import EngineError
 from edgeslm.tokenizer import Tokenizer
 from edgeslm.translation.card import Pair
-from edgeslm.translation.plan import Answer
+from edgeslm.translation.phrases import Answer
 from edgeslm.translation.search import Candidate, Query, Searcher
 
 LONGEST_TEXT = 2000  # characters: far beyond a sentence, and soon split into tokens

@@ -21,7 +21,7 @@ from edgeslm.translation.card import NAME, Card, Pair, read_card
 from edgeslm.translation.detect import detect
 from edgeslm.translation.document import Sentence, cut
 from edgeslm.translation.formats import Format
-from edgeslm.translation.plan import Answer, translate_sentences
+from edgeslm.translation.phrases import Answer, translate_sentences
 from edgeslm.translation.protect import Protector
 from edgeslm.translation.search import Searcher
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from edgeslm.translation.card import Card
-from edgeslm.translation.plan import Answer, like, shape, translate_sentences
+from edgeslm.translation.phrases import Answer, like, shape, translate_sentences
 from edgeslm.translation.protect import Protector
 
 CARD = Card((), (("A", "Z"), ("a", "z"), ("À", "ɏ")), ("Tom", "Boston"), 12)
