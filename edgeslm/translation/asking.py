@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 
 from edgeslm.errors import EngineError
 from edgeslm.tokenizer import Tokenizer
@@ -30,15 +29,13 @@ class Asker:
         Raises:
             EngineError: the engine failed, or this is closed.
         """
-        queries = {i: query for i, text in enumerate(texts) if (query := self._query(pair, text, beams))}
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # long ones first
         with self._turn:
             if self._searcher is None:
                 raise EngineError("this translator is closed; load it again with edgeslm.Translator.load()")
-            found = dict(zip(queries, self._searcher.run(list(queries.values())), strict=True))
-            astray = [i for i, candidates in found.items() if not candidates[0].sound]
-            again = self._searcher.run([replace(queries[i], fresh=True) for i in astray])
-        found.update(zip(astray, again, strict=True))
-        return [self._answers(found.get(i, ())) for i in range(len(texts))]
+            found = self._searcher.run((self._query(pair, texts[i], beams) for i in order), len(texts))
+        answers = dict(zip(order, map(self._answers, found), strict=True))
+        return [answers[i] for i in range(len(texts))]
 
     def _query(self, pair: Pair, text: str, beams: int) -> Query | None:
         if len(text) > LONGEST_TEXT:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from edgeslm.engines.protocol import Engine, Logits
-from edgeslm.engines.session import Session, forward_together
+from edgeslm.engines.session import MAX_TOGETHER, Session, forward_together
 from edgeslm.errors import RewindError
 
 MAX_PERIOD, COPIES = 8, 4  # tokens of a loop, and how often it must come for the answer to have run away
@@ -39,21 +39,25 @@ class Greedy:
     """The likeliest token, step by step."""
 
     def __init__(self, query: Query, session: Session, ends: frozenset[int]) -> None:
-        self._query, self._ends, self._tokens = query, ends, list[int]()
+        self.query, self._ends, self._tokens = query, ends, list[int]()
         self.sessions, self.feed = [session], [query.prompt[session.length :]]
         self.found: list[Candidate] = []
 
-    def take(self, logits: Logits) -> None:
-        """Go on from the logits (1, vocab) behind what was fed; ``found`` has the answer once it has come to an end."""
-        row, tokens = logits[0], self._tokens
-        if self._query.fresh:
-            _ban_repeats(row, tokens)
-        token = int(row.argmax())
+    def take(self, logits: Logits, best: Sequence[int]) -> None:
+        """Go on from the logits (1, vocab) behind what was fed; ``found`` has the answer once it has come to an end.
+
+        Args:
+            best: the likeliest token of each row.
+        """
+        tokens, token = self._tokens, best[0]
+        if self.query.fresh:
+            _ban_repeats(logits[0], tokens)
+            token = int(logits[0].argmax())
         if token in self._ends:
             self._end(True)
             return
         tokens.append(token)
-        if len(tokens) == self._query.limit or runs_in_circles(tokens):
+        if len(tokens) == self.query.limit or runs_in_circles(tokens):
             self._end(False)
         else:
             self.feed = [[token]]
@@ -73,7 +77,7 @@ class Beams:
     """Beam search: the answers of the highest log probability per token that are found in ``beams`` lines at a time."""
 
     def __init__(self, query: Query, session: Session, ends: frozenset[int]) -> None:
-        self._query, self._ends, self._lines = query, ends, [_Beam(session)]
+        self.query, self._ends, self._lines = query, ends, [_Beam(session)]
         self._looked_at = query.beams * (1 + len(ends))  # so that as many are left where every line ends
         self._ended: list[Candidate] = []
         self.feed = [query.prompt[session.length :]]
@@ -84,16 +88,16 @@ class Beams:
         """Of the lines; the first is the one that the search was given, or its descendant."""
         return [line.session for line in self._lines]
 
-    def take(self, logits: Logits) -> None:
-        """Go on from the logits (lines, vocab) behind what was fed."""
-        width, lines = self._query.beams, self._lines
-        if self._query.fresh:
+    def take(self, logits: Logits, best: Sequence[int]) -> None:
+        """As :meth:`Greedy.take`, from the logits (lines, vocab)."""
+        width, lines = self.query.beams, self._lines
+        if self.query.fresh:
             for row, line in zip(logits, lines, strict=True):
                 _ban_repeats(row, line.tokens)
         scores = _log_softmax(logits) + np.array([[line.score] for line in lines])
-        best = np.argpartition(scores, -self._looked_at, axis=None)[-self._looked_at :]
+        top = np.argpartition(scores, -self._looked_at, axis=None)[-self._looked_at :]
         chosen: list[tuple[int, int, float]] = []  # line, token, score
-        for at in sorted(best.tolist(), key=lambda i: (-scores.flat[i], i)):
+        for at in sorted(top.tolist(), key=lambda i: (-scores.flat[i], i)):
             line, token = divmod(at, scores.shape[1])
             score = float(scores.flat[at])
             if token in self._ends:
@@ -117,10 +121,10 @@ class Beams:
         return new
 
     def _finish(self) -> None:
-        width, length = self._query.beams, len(self._lines[0].tokens)
+        width, length = self.query.beams, len(self._lines[0].tokens)
         self._ended = sorted(self._ended, key=lambda c: -c.score)[:width]
         best_left = self._lines[0].score / length  # no continuation can score better than it does without its end
-        if length < self._query.limit and not (len(self._ended) == width and self._ended[-1].score >= best_left):
+        if length < self.query.limit and not (len(self._ended) == width and self._ended[-1].score >= best_left):
             return
         rest = [Candidate(line.tokens, line.score / length, False) for line in self._lines]
         self.found = self._ended or rest
@@ -152,6 +156,29 @@ def _log_softmax(logits: Logits) -> np.ndarray[tuple[int, int], np.dtype[np.floa
     return shifted
 
 
+class _Waiting:
+    """Queries, handed out to several threads as they have room; None among them are skipped."""
+
+    def __init__(self, queries: Iterable[Query | None]) -> None:
+        self._rest = ((at, query) for at, query in enumerate(queries) if query is not None)
+        self._lock = threading.Lock()
+        self._next = next(self._rest, None)
+
+    def take(self, room: int) -> tuple[int, Query] | None:
+        """The next one and its number, if it has no more beams than there is room for."""
+        with self._lock:
+            if self._next is None or self._next[1].beams > room:
+                return None
+            taken, self._next = self._next, None  # none where making the next one fails
+            self._next = next(self._rest, None)
+            return taken
+
+    def send_home(self) -> None:
+        """Hand out no more."""
+        with self._lock:
+            self._next = None
+
+
 class Searcher:
     """Runs queries on engines of one model, each in a thread of its own, several sessions together in each."""
 
@@ -165,54 +192,49 @@ class Searcher:
         self._engines, self._ends, self._batch = engines, ends, batch
         self._spare: list[list[Session]] = [[] for _ in engines]
 
-    def run(self, queries: Sequence[Query]) -> list[list[Candidate]]:
-        """The answers to each query, best first; those of a query do not depend on the others."""
-        order = sorted(range(len(queries)), key=lambda i: -len(queries[i].prompt))  # long ones first: an even end
-        found: list[list[Candidate]] = [[] for _ in queries]
-        waiting, lock, stop = iter(order), threading.Lock(), threading.Event()
+    def run(self, queries: Iterable[Query | None], count: int) -> list[list[Candidate]]:
+        """The answers to each query, best first; those of a query do not depend on the others.
 
-        def next_query() -> int | None:
-            with lock:
-                return None if stop.is_set() else next(waiting, None)
+        An answer that ran away is searched again, with no three tokens twice.
 
-        workers = min(len(self._engines), len(queries))
+        Args:
+            queries: each is taken, and so made, by the thread that runs it; None has no answers. The longest first, so
+                that all threads end together.
+            count: of them.
+        """
+        found: list[list[Candidate]] = [[] for _ in range(count)]
+        waiting, workers = _Waiting(queries), min(len(self._engines), count)
         if workers <= 1:
-            self._work(0, queries, next_query, found)
+            self._work(0, waiting, found)
             return found
         with ThreadPoolExecutor(workers) as pool:
             try:
-                for future in [pool.submit(self._work, i, queries, next_query, found) for i in range(workers)]:
+                for future in [pool.submit(self._work, i, waiting, found) for i in range(workers)]:
                     future.result()
             finally:
-                stop.set()
+                waiting.send_home()
         return found
 
-    def _work(
-        self,
-        number: int,
-        queries: Sequence[Query],
-        next_query: Callable[[], int | None],
-        found: list[list[Candidate]],
-    ) -> None:
+    def _work(self, number: int, waiting: _Waiting, found: list[list[Candidate]]) -> None:
         engine, spare = self._engines[number], self._spare[number]
-        running: list[tuple[int, Greedy | Beams]] = []
+        running: dict[int, Greedy | Beams] = {}
         try:
             while True:
-                room = self._batch - sum(len(search.feed) for _, search in running)
-                while room > 0 and (at := next_query()) is not None:
-                    search = self._start(queries[at], spare, engine)
-                    running.append((at, search))
-                    room -= queries[at].beams
+                room = self._batch - sum(search.query.beams for search in running.values())
+                while asked := waiting.take(room if running else MAX_TOGETHER):
+                    running[asked[0]] = self._start(asked[1], spare, engine)
+                    room -= asked[1].beams
                 if not running:
                     return
-                self._step(running)
-                for at, search in running:
-                    if search.found:
-                        found[at] = search.found
-                        spare += self._kept(search)
-                running = [(at, search) for at, search in running if not search.found]
+                _step(list(running.values()))
+                for at, search in [pair for pair in running.items() if pair[1].found]:
+                    spare.append(_kept(search))
+                    if search.found[0].sound or search.query.fresh:
+                        found[at] = running.pop(at).found
+                    else:
+                        running[at] = self._start(replace(search.query, fresh=True), spare, engine)
         except BaseException:
-            for session in [*spare, *(s for _, search in running for s in search.sessions)]:
+            for session in [*spare, *(s for search in running.values() for s in search.sessions)]:
                 session.close()
             spare.clear()
             raise
@@ -226,27 +248,29 @@ class Searcher:
             session.truncate(0)
         return (Greedy if query.beams == 1 else Beams)(query, session, self._ends)
 
-    def _step(self, running: Sequence[tuple[int, Greedy | Beams]]) -> None:
-        sessions = [session for _, search in running for session in search.sessions]
-        logits = forward_together(sessions, [ids for _, search in running for ids in search.feed])
-        start = 0
-        for _, search in running:
-            rows = len(search.feed)
-            search.take(logits[start : start + rows])
-            start += rows
-
-    @staticmethod
-    def _kept(search: Greedy | Beams) -> Iterator[Session]:
-        """One session of a search that is over, to be used again; the others are closed."""
-        first, *others = search.sessions
-        for session in others:
-            session.close()
-        yield first
-
     def close(self) -> None:
         """Free the engines, and with them the sessions that were kept for reuse."""
         for engine in self._engines:
             engine.close()
+
+
+def _step(searches: Sequence[Greedy | Beams]) -> None:
+    """The next token of each."""
+    sessions = [session for search in searches for session in search.sessions]
+    logits = forward_together(sessions, [ids for search in searches for ids in search.feed])
+    best, start = logits.argmax(axis=1).tolist(), 0
+    for search in searches:
+        rows = slice(start, start + len(search.feed))
+        search.take(logits[rows], best[rows])
+        start = rows.stop
+
+
+def _kept(search: Greedy | Beams) -> Session:
+    """One session of a search that is over, to be used again; the others are closed."""
+    first, *others = search.sessions
+    for session in others:
+        session.close()
+    return first
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:

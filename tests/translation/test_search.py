@@ -9,8 +9,11 @@ import pytest
 from reference_beams import best_of_all
 
 from edgeslm.bundle import Bundle
-from edgeslm.engines.protocol import Engine
+from edgeslm.engines import session
+from edgeslm.engines.protocol import Engine, Logits
 from edgeslm.engines.registry import open_engine
+from edgeslm.engines.session import Session
+from edgeslm.translation import search
 from edgeslm.translation.search import Candidate, Query, Searcher, runs_in_circles
 
 ENDS = frozenset({2})
@@ -38,24 +41,45 @@ def key(found: list[Candidate]) -> list[tuple[tuple[int, ...], bool]]:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_together_as_alone(engine: Engine, beams: int) -> None:
     asked = queries(9, beams=beams)
-    alone = [Searcher([engine], ENDS, 1).run([query])[0] for query in asked]
+    alone = [Searcher([engine], ENDS, 1).run([query], 1)[0] for query in asked]
     for batch in (2, 8):
         searcher = Searcher([engine, engine], ENDS, batch)
-        assert list(map(key, searcher.run(asked))) == list(map(key, alone))
-        assert list(map(key, searcher.run(asked[::-1]))) == list(map(key, alone[::-1]))  # sessions are used again
+        assert list(map(key, searcher.run(asked, len(asked)))) == list(map(key, alone))
+        assert list(map(key, searcher.run(asked[::-1], len(asked)))) == list(
+            map(key, alone[::-1])
+        )  # sessions are used again
     assert all(found for found in alone)
+
+
+def test_beams_fill_a_batch_and_no_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def forward_together(sessions: list[Session], ids: list[list[int]]) -> Logits:
+        rows.append(len(sessions))
+        return session.forward_together(sessions, ids)
+
+    monkeypatch.setattr(search, "forward_together", forward_together)
+    Searcher([engine], ENDS, 8).run(queries(9, beams=3), 9)
+    assert max(rows) == 6
+    assert len(Searcher([engine], ENDS, 1).run(queries(1, beams=3), 1)[0]) == 3
+
+
+def test_what_is_not_asked_has_no_answers(engine: Engine) -> None:
+    asked = [None, *queries(2), None]
+    found = Searcher([engine, engine], ENDS, 8).run(iter(asked), len(asked))
+    assert [bool(candidates) for candidates in found] == [False, True, True, False]
 
 
 def test_an_engine_that_runs_its_sessions_one_by_one(tiny_bundle: Path) -> None:
     reference = open_engine(Bundle.open(tiny_bundle), "reference")
     asked = queries(2) + queries(1, beams=2)
-    alone = [Searcher([reference], ENDS, 1).run([query])[0] for query in asked]
-    assert list(map(key, Searcher([reference], ENDS, 4).run(asked))) == list(map(key, alone))
+    alone = [Searcher([reference], ENDS, 1).run([query], 1)[0] for query in asked]
+    assert list(map(key, Searcher([reference], ENDS, 4).run(asked, len(asked)))) == list(map(key, alone))
 
 
 def test_beams_find_what_a_plain_search_finds(engine: Engine) -> None:
     for query in queries(3, beams=3):
-        (found,) = Searcher([engine], ENDS, 4).run([query])
+        (found,) = Searcher([engine], ENDS, 4).run([query], 1)
         expected = best_of_all(engine, query, ENDS)
         assert [tuple(c.tokens) for c in found] == [tokens for tokens, _ in expected]
         assert [c.score for c in found] == pytest.approx([score for _, score in expected], abs=1e-5)
@@ -63,14 +87,14 @@ def test_beams_find_what_a_plain_search_finds(engine: Engine) -> None:
 
 def test_greedy_has_no_score_and_keeps_to_its_limit(engine: Engine) -> None:
     for query in queries(4):
-        ((found,),) = Searcher([engine], frozenset(), 4).run([query])
+        ((found,),) = Searcher([engine], frozenset(), 4).run([query], 1)
         assert math.isnan(found.score) and not found.sound
         assert len(found.tokens) == query.limit or runs_in_circles(found.tokens)
 
 
 def test_fresh_answers_have_no_three_tokens_twice(engine: Engine) -> None:
     for beams in (1, 2):
-        ((found, *_),) = Searcher([engine], frozenset(), 4).run([Query([1, 5], 60, beams, fresh=True)])
+        ((found, *_),) = Searcher([engine], frozenset(), 4).run([Query([1, 5], 60, beams, fresh=True)], 1)
         triples = [tuple(found.tokens[i : i + 3]) for i in range(58)]
         assert len(found.tokens) == 60 and len(set(triples)) == len(triples)
 
@@ -94,8 +118,8 @@ def test_circles(tokens: list[int], circles: bool) -> None:
 def test_an_error_of_the_engine_comes_out_and_the_next_run_is_sound(tiny_bundle: Path) -> None:
     engine = open_engine(Bundle.open(tiny_bundle), "native", 1)
     searcher = Searcher([engine, engine], ENDS, 2)
-    before = searcher.run(queries(3))
+    before = searcher.run(queries(3), 3)
     with pytest.raises(Exception, match="vocabulary"):
-        searcher.run([*queries(3), Query([1, 10**6], 3)])
-    assert list(map(key, searcher.run(queries(3)))) == list(map(key, before))
+        searcher.run([*queries(3), Query([1, 10**6], 3)], 4)
+    assert list(map(key, searcher.run(queries(3), 3))) == list(map(key, before))
     searcher.close()
