@@ -3,7 +3,8 @@
  * Keys and values are panels, multiplied with vectors that run along their steps, many lanes at once, without sums across lanes. To score
  * keys, the lanes are rows and the steps run along a row; to sum weighted values, the lanes run along a row and the steps are rows.
  *   f32, f16   (panels, steps, 16 lanes)
- *   q8         (panels, steps / 4, 8 lanes, 4 steps): as dot products of bytes take them
+ *   q8         (panels, steps / n, 32 / n lanes, n steps): as the instructions take them, n = 4 for dot products of bytes, n = 2 on x86,
+ *              whose best ones take 16 bits
  * Rows are slm_kv_width values wide; those from d on are never written, and what lies there is never used.
  */
 #ifndef SLM_KV_ROWS_H
@@ -12,8 +13,12 @@
 #include "kernels.h"
 
 #define SLM_KV_LANES 16 /* of a panel of floats */
-#define SLM_KV_BYTE_LANES 8
+#if defined(__x86_64__) || defined(_M_X64)
+#define SLM_KV_BYTE_STEPS 2
+#else
 #define SLM_KV_BYTE_STEPS 4
+#endif
+#define SLM_KV_BYTE_LANES (32 / SLM_KV_BYTE_STEPS)
 
 static inline size_t slm_kv_value_bytes(int32_t format) { return format == SLM_F32 ? 4 : format == SLM_F16 ? 2 : 1; }
 
@@ -37,8 +42,8 @@ static inline slm_kv_view slm_kv_view_in(int32_t format, int64_t d, void *memory
 
 static inline int64_t slm_kv_index(int32_t format, int64_t steps, int64_t lane, int64_t step) {
     if (format != SLM_Q8) return (lane / SLM_KV_LANES * steps + step) * SLM_KV_LANES + lane % SLM_KV_LANES;
-    int64_t quads = lane / SLM_KV_BYTE_LANES * steps + step / SLM_KV_BYTE_STEPS * SLM_KV_BYTE_STEPS;
-    return quads * SLM_KV_BYTE_LANES + lane % SLM_KV_BYTE_LANES * SLM_KV_BYTE_STEPS + step % SLM_KV_BYTE_STEPS;
+    int64_t before = lane / SLM_KV_BYTE_LANES * steps + step / SLM_KV_BYTE_STEPS * SLM_KV_BYTE_STEPS;
+    return before * SLM_KV_BYTE_LANES + lane % SLM_KV_BYTE_LANES * SLM_KV_BYTE_STEPS + step % SLM_KV_BYTE_STEPS;
 }
 
 /* Where value i of a row lies among the keys, and among the values. */

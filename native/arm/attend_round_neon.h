@@ -1,7 +1,7 @@
 /* Rounding for the attend_q8 kernels of ARM, behind attend_neon.h. */
 #include "pack_neon.h"
 
-enum { BYTE_VECTORS = 2 };
+enum { TILE_HEADS = 4 };
 #define PEAK(x, n) slm_peak_neon(x, n)
 
 INLINE int16x4_t round4(const float *x, float inverse, float limit) {

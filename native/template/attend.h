@@ -13,7 +13,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TOGETHER = 4 }; /* queries that share the loads of keys and values */
+enum { VECTORS = SLM_KV_LANES / LANES, BYTE_VECTORS = SLM_KV_BYTE_LANES / LANES }; /* of a panel's lanes */
 
 /* The rows that any query sees. */
 INLINE slm_seen seen_by_any(const slm_attend *a) {
@@ -32,33 +32,53 @@ INLINE slm_seen whole_panels(slm_seen seen) {
     return (slm_seen){seen.first / SLM_KV_LANES * SLM_KV_LANES, stop};
 }
 
-/* Has values on their way while keys are scored: each panel of keys, `bytes` from `at` on, asks for as many. */
-INLINE void fetch_values(const slm_attend *a, int64_t at, int64_t bytes) {
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch((const char *)a->rows.values + at + b);
+/* Has values on their way while keys are scored, and the keys of the next block while values are summed: each panel asks for as many
+ * bytes as it has, `at` the same place. */
+INLINE void fetch(const void *from, int64_t at, int64_t bytes) {
+    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch((const char *)from + at + b);
 }
 
-/* Does a vector from row j on have lanes outside? */
-INLINE int is_cut(slm_seen seen, int32_t j) { return j < seen.first || j + LANES > seen.stop; }
+/* Does the panel from row j on have lanes outside? */
+INLINE int is_cut(slm_seen seen, int32_t j) { return j < seen.first || j + SLM_KV_LANES > seen.stop; }
 
-/* Scores of whole panels `all` become weights exp(score - max), 0 outside those seen. Rows have their lanes by position, so that the order of
- * additions is that of positions. */
-static void soften(float *scores, slm_seen all, slm_seen seen, float softcap, float *max, float *sum) {
-    VEC top = SET1(-__builtin_inff()), total = ZERO();
-    for (int32_t j = all.first; j < all.stop; j += LANES) {
-        VEC v = LOAD(scores + j);
-        if (softcap != 0) v = MUL(SET1(softcap), TANH(DIV(v, SET1(softcap))));
-        if (is_cut(seen, j)) v = WITHIN(v, seen.first - j, seen.stop - j, SET1(-__builtin_inff()));
-        top = MAX(top, v);
-        STORE(scores + j, v);
+INLINE VEC cut(slm_seen seen, int32_t j, VEC v, VEC other) { return WITHIN(v, seen.first - j, seen.stop - j, other); }
+
+/* Scores of whole panels `all`, after the cap; -inf outside those seen. Returns the largest. */
+INLINE float cap_scores(float *scores, slm_seen all, slm_seen seen, float softcap) {
+    VEC none = SET1(-__builtin_inff()), top[VECTORS];
+    for (int v = 0; v < VECTORS; v++) top[v] = none;
+    for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
+        int outside = is_cut(seen, j);
+        for (int v = 0; v < VECTORS; v++) {
+            float *at = scores + j + v * LANES;
+            VEC x = LOAD(at);
+            if (softcap != 0) x = MUL(SET1(softcap), TANH(DIV(x, SET1(softcap))));
+            if (outside) x = cut(seen, j + v * LANES, x, none);
+            if (outside || softcap != 0) STORE(at, x);
+            top[v] = MAX(top[v], x);
+        }
     }
-    *max = LARGEST(top);
-    VEC shift = SET1(seen.first < seen.stop ? *max : 0); /* nothing seen: all weights 0 */
-    for (int32_t j = all.first; j < all.stop; j += LANES) {
-        VEC v = EXP(SUB(LOAD(scores + j), shift));
-        total = ADD(total, v);
-        STORE(scores + j, v);
+    for (int v = 1; v < VECTORS; v++) top[0] = MAX(top[0], top[v]);
+    return LARGEST(top[0]);
+}
+
+/* Scores become weights exp(score - max), and their sum; then they take over the scales of their rows' values (NULL: none). Rows have
+ * their lanes by position, so that the order of additions is that of positions. */
+INLINE void soften(float *scores, slm_seen all, slm_seen seen, float softcap, const float *scales, float *max, float *sum) {
+    *max = cap_scores(scores, all, seen, softcap);
+    VEC shift = SET1(seen.first < seen.stop ? *max : 0), total[VECTORS]; /* nothing seen: all weights 0 */
+    for (int v = 0; v < VECTORS; v++) total[v] = ZERO();
+    for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
+        VEC x[VECTORS];
+        for (int v = 0; v < VECTORS; v++) x[v] = EXP(SUB(LOAD(scores + j + v * LANES), shift));
+        for (int v = 0; v < VECTORS; v++) total[v] = ADD(total[v], x[v]);
+        for (int v = 0; scales && v < VECTORS; v++) x[v] = MUL(x[v], LOAD(scales + j + v * LANES));
+        if (scales && is_cut(seen, j)) /* scales of other rows may be anything */
+            for (int v = 0; v < VECTORS; v++) x[v] = cut(seen, j + v * LANES, x[v], ZERO());
+        for (int v = 0; v < VECTORS; v++) STORE(scores + j + v * LANES, x[v]);
     }
-    *sum = SUM(total);
+    for (int v = 1; v < VECTORS; v++) total[0] = ADD(total[0], total[v]);
+    *sum = SUM(total[0]);
 }
 
 /* Scores of all queries with whole panels of rows; then sums of values by weights, over the rows that any query sees. */
@@ -71,6 +91,6 @@ INLINE void attend(const slm_attend *a, score_fn *score, gather_fn *gather) {
     slm_seen any = seen_by_any(a), all = whole_panels(any);
     score(a, all, scores);
     for (int64_t h = 0; h < a->n_q; h++)
-        soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap, a->max + h, a->sum + h);
+        soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap, a->rows.value_scales, a->max + h, a->sum + h);
     gather(a, any, scores);
 }

@@ -1,7 +1,7 @@
 /* Scores and weighted sums over rows of f32 or f16, behind template/attend.h. The including file also defines LOAD_HALF(p): LANES
  * halves as floats. */
 
-enum { VECTORS = SLM_KV_LANES / LANES }; /* of a panel's lanes */
+enum { TOGETHER = 4 }; /* queries that share the loads of keys and values */
 
 /* out[h] = sum over steps of panel (steps, SLM_KV_LANES) times x[h][step]. */
 INLINE void dot_panel(const char *panel, int half, int64_t steps, const float *x, int64_t stride, int heads, VEC (*out)[VECTORS]) {
@@ -41,7 +41,7 @@ INLINE void dot_all(const char *panel, int half, int64_t steps, const float *x, 
 INLINE void score_float(const slm_attend *a, int half, slm_seen all, float *scores) {
     int64_t width = slm_kv_width(a->d), value_bytes = half ? 2 : 4;
     for (int64_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
-        fetch_values(a, j * width * value_bytes, SLM_KV_LANES * width * value_bytes);
+        fetch(a->rows.values, j * width * value_bytes, SLM_KV_LANES * width * value_bytes);
         dot_all((const char *)a->rows.keys + j * width * value_bytes, half, a->d, a->q, width, a->n_q, scores + j, SLM_KV_BLOCK);
     }
 }

@@ -1,9 +1,12 @@
 /* Scores and weighted sums over rows of q8, behind template/attend.h. Integers are exact, so every instruction set has the same sums. The
  * including file also defines
  *
- *     dot_quads(panel, quads, x, stride, heads, out)   out[h] = sum over quads of panel (quads, 8 lanes, 4) times x[h][quad]
- *     PEAK(x, n)                                       the largest |x|, of a multiple of 16
- *     ROUND(x, inverse, limit, out)                    16 values x * inverse, within -limit..limit, to int16
+ *     TILE_HEADS                queries at once at most, 4..6
+ *     dot_slices(panel, slices, x, stride, heads, out)
+ *                               out[h] = sum over slices of panel (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS) times x[h][slice]
+ *     PEAK(x, n)                the largest |x|, of a multiple of 16
+ *     ROUND(x, inverse, limit, out)
+ *                               16 values x * inverse, within -limit..limit, to int16
  */
 #include "attend_rounding.h"
 
@@ -14,12 +17,44 @@ INLINE float round_row(const float *x, int64_t n, float limit, int16_t *out) {
     return peak / limit;
 }
 
-INLINE void dot_some(const int8_t *panel, int64_t quads, const int16_t *x, int64_t stride, int heads, VEC (*out)[BYTE_VECTORS]) {
-    switch (heads) {
-        case 1: dot_quads(panel, quads, x, stride, 1, out); break;
-        case 2: dot_quads(panel, quads, x, stride, 2, out); break;
-        case 3: dot_quads(panel, quads, x, stride, 3, out); break;
-        default: dot_quads(panel, quads, x, stride, TOGETHER, out);
+/* Dot products of n_q rounded rows x, stride apart, with the lanes of a panel. Integers times their rows' scales, and times those of the
+ * lanes (NULL: none), go to out, out_stride apart. */
+typedef struct panel_call {
+    const int8_t *panel;
+    int64_t slices;
+    const int16_t *x;
+    int64_t stride;
+    const float *row_scales, *lane_scales;
+    float *out;
+    int64_t out_stride;
+} panel_call;
+
+INLINE void run_tile(panel_call c, int heads) {
+    VEC sums[TILE_HEADS][BYTE_VECTORS];
+    dot_slices(c.panel, c.slices, c.x, c.stride, heads, sums);
+    for (int h = 0; h < heads; h++)
+        for (int v = 0; v < BYTE_VECTORS; v++) {
+            VEC scale = SET1(c.row_scales[h]);
+            if (c.lane_scales) scale = MUL(LOAD(c.lane_scales + v * LANES), scale);
+            STORE(c.out + h * c.out_stride + v * LANES, MUL(sums[h][v], scale));
+        }
+}
+
+/* In tiles of about the same size. */
+INLINE void run_panel(panel_call c, int64_t n_q) {
+    int64_t tiles = (n_q + TILE_HEADS - 1) / TILE_HEADS;
+    for (; tiles > 0; tiles--) {
+        int64_t heads = (n_q + tiles - 1) / tiles;
+        if (heads == 1) run_tile(c, 1);
+        else if (heads == 2) run_tile(c, 2);
+        else if (heads == 3) run_tile(c, 3);
+        else if (TILE_HEADS > 4 && heads == 4) run_tile(c, 4);
+        else if (TILE_HEADS > 5 && heads == 5) run_tile(c, 5);
+        else run_tile(c, TILE_HEADS);
+        n_q -= heads;
+        c.x += heads * c.stride;
+        c.row_scales += heads;
+        c.out += heads * c.out_stride;
     }
 }
 
@@ -40,26 +75,10 @@ static void score(const slm_attend *a, slm_seen all, float *scores) {
     for (int64_t h = 0; h < a->n_q; h++)
         r.scales[h] = round_row(a->q + h * width, width, slm_query_limit(a->d), r.queries + h * width);
     for (int64_t j = all.first; j < all.stop; j += SLM_KV_BYTE_LANES) {
-        fetch_values(a, j * width, SLM_KV_BYTE_LANES * width);
-        for (int64_t h = 0; h < a->n_q; h += TOGETHER) {
-            VEC sums[TOGETHER][BYTE_VECTORS];
-            int heads = a->n_q - h < TOGETHER ? (int)(a->n_q - h) : TOGETHER;
-            dot_some((const int8_t *)a->rows.keys + j * width, width / 4, r.queries + h * width, width, heads, sums);
-            for (int i = 0; i < heads; i++)
-                for (int v = 0; v < BYTE_VECTORS; v++) {
-                    VEC scale = MUL(LOAD(a->rows.key_scales + j + v * LANES), SET1(r.scales[h + i]));
-                    STORE(scores + (h + i) * SLM_KV_BLOCK + j + v * LANES, MUL(sums[i][v], scale));
-                }
-        }
-    }
-}
-
-/* Weights take over the scales of their rows' values. */
-INLINE void scale_weights(const slm_attend *a, slm_seen all, slm_seen seen, float *weights) {
-    for (int32_t j = all.first; j < all.stop; j += LANES) {
-        VEC v = MUL(LOAD(weights + j), LOAD(a->rows.value_scales + j));
-        if (is_cut(seen, j)) v = WITHIN(v, seen.first - j, seen.stop - j, ZERO()); /* scales of other rows may be anything */
-        STORE(weights + j, v);
+        fetch(a->rows.values, j * width, SLM_KV_BYTE_LANES * width);
+        panel_call call = {(const int8_t *)a->rows.keys + j * width, width / SLM_KV_BYTE_STEPS,  r.queries, width, r.scales, a->rows.key_scales + j,
+                           scores + j,                               SLM_KV_BLOCK};
+        run_panel(call, a->n_q);
     }
 }
 
@@ -67,19 +86,11 @@ static void gather(const slm_attend *a, slm_seen any, float *weights) {
     slm_seen all = whole_panels(any);
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d), rows = all.stop - all.first;
-    for (int64_t h = 0; h < a->n_q; h++) {
-        float *row = weights + h * SLM_KV_BLOCK;
-        scale_weights(a, all, a->seen[h], row);
-        r.scales[h] = round_row(row + all.first, rows, SLM_WEIGHT_LIMIT, r.weights + h * SLM_KV_BLOCK + all.first);
+    for (int64_t h = 0; h < a->n_q; h++)
+        r.scales[h] = round_row(weights + h * SLM_KV_BLOCK + all.first, rows, SLM_WEIGHT_LIMIT, r.weights + h * SLM_KV_BLOCK + all.first);
+    for (int64_t i = 0; i < a->d; i += SLM_KV_BYTE_LANES) {
+        const int8_t *panel = (const int8_t *)a->rows.values + i * SLM_KV_BLOCK + all.first * SLM_KV_BYTE_LANES;
+        panel_call call = {panel, rows / SLM_KV_BYTE_STEPS, r.weights + all.first, SLM_KV_BLOCK, r.scales, NULL, a->acc + i, width};
+        run_panel(call, a->n_q);
     }
-    for (int64_t i = 0; i < a->d; i += SLM_KV_BYTE_LANES)
-        for (int64_t h = 0; h < a->n_q; h += TOGETHER) {
-            VEC sums[TOGETHER][BYTE_VECTORS];
-            int heads = a->n_q - h < TOGETHER ? (int)(a->n_q - h) : TOGETHER;
-            dot_some((const int8_t *)a->rows.values + i * SLM_KV_BLOCK + all.first * SLM_KV_BYTE_LANES, rows / 4,
-                     r.weights + h * SLM_KV_BLOCK + all.first, SLM_KV_BLOCK, heads, sums);
-            for (int k = 0; k < heads; k++)
-                for (int v = 0; v < BYTE_VECTORS; v++)
-                    STORE(a->acc + (h + k) * width + i + v * LANES, MUL(sums[k][v], SET1(r.scales[h + k])));
-        }
 }

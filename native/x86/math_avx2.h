@@ -10,23 +10,22 @@
 #include <stdint.h>
 
 /* exp(x), within 2e-7; 0 below -87.3, no larger than exp(88); NaN stays NaN.
- * Cephes expf: x = n ln 2 + r, a polynomial in r on [-ln 2 / 2, ln 2 / 2], times 2^n through the exponent bits. */
+ * x = n ln 2 + r, with n in the low bits of a float in which nothing else has room; 1 + r + r^2 P(r) on [-ln 2 / 2, ln 2 / 2], within 4e-9
+ * of exp(r); times 2^n through the exponent bits. Short chains, as their length is what an exp costs. */
 static inline __m256 slm_exp_avx2(__m256 x) {
-    const __m256 low = _mm256_set1_ps(-87.3f);
+    const __m256 low = _mm256_set1_ps(-87.3f), one = _mm256_set1_ps(1.0f), room = _mm256_set1_ps(0x1.8p23f);
     __m256 tiny = _mm256_cmp_ps(x, low, _CMP_LT_OQ);
     x = _mm256_max_ps(low, _mm256_min_ps(_mm256_set1_ps(88.0f), x)); /* with NaN both return the second operand */
-    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 shifted = _mm256_fmadd_ps(x, _mm256_set1_ps(1.44269504f), room), n = _mm256_sub_ps(shifted, room);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
     r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
-    __m256 p = _mm256_set1_ps(1.9875691500e-4f);
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.3981999507e-3f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(8.3334519073e-3f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(4.1665795894e-2f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(1.6666665459e-1f));
-    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(5.0000001201e-1f));
-    p = _mm256_add_ps(_mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r), _mm256_set1_ps(1.0f));
-    __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
-    __m256 y = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
+    __m256 square = _mm256_mul_ps(r, r);
+    __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(1.6666520107e-1f), r, _mm256_set1_ps(4.9999993412e-1f));
+    __m256 q = _mm256_fmadd_ps(_mm256_set1_ps(8.3687804514e-3f), r, _mm256_set1_ps(4.1668394216e-2f));
+    q = _mm256_fmadd_ps(_mm256_set1_ps(1.3814466978e-3f), square, q);
+    __m256 y = _mm256_fmadd_ps(_mm256_fmadd_ps(q, square, p), square, _mm256_add_ps(r, one));
+    __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+    y = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y), exponent));
     return _mm256_andnot_ps(tiny, y);
 }
 
