@@ -25,7 +25,7 @@ struct slm_pool {
     int64_t owner;
     /* Written between stages only. */
     const slm_job *job;
-    int64_t stage;
+    int64_t stage, count; /* of its pieces */
     /* Apart, so that waiting for one does not slow writers of the others. */
     _Alignas(64) ticket open;
     _Alignas(64) atomic_llong unfinished; /* pieces of the stage */
@@ -61,7 +61,8 @@ static void await_stage(slm_pool *pool, uint64_t seen) {
 /* Opens a stage of n pieces, or none (IDLE). A sleeper announces itself before its last look at the ticket, and we look for
  * sleepers after changing it: with both sequentially consistent, one of the two sees the other. */
 static void open_stage(slm_pool *pool, int64_t n) {
-    atomic_store_explicit(&pool->unfinished, n, memory_order_relaxed); /* published by the ticket */
+    pool->count = n; /* published by the ticket, as is the next */
+    atomic_store_explicit(&pool->unfinished, n, memory_order_relaxed);
     atomic_store(&pool->open, ((serial(atomic_load(&pool->open)) + 1) << 32) | (uint64_t)n);
     if (atomic_load(&pool->sleepers) == 0) return;
     slm_mutex_lock(&pool->mutex);
@@ -92,7 +93,7 @@ static uint64_t help(slm_pool *pool, int thread) {
     uint64_t open = atomic_load_explicit(&pool->open, memory_order_acquire);
     while ((uint32_t)open && !(open & IDLE)) {
         if (!atomic_compare_exchange_weak(&pool->open, &open, open - 1)) continue;
-        pool->job->work(pool->job->context, pool->stage, (int64_t)(uint32_t)open - 1, thread);
+        pool->job->work(pool->job->context, pool->stage, pool->count - (int64_t)(uint32_t)open, thread);
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel) == 1) advance(pool, thread);
         if (thread == 0) pool->job->between(pool->job->context);
         open = atomic_load_explicit(&pool->open, memory_order_acquire);

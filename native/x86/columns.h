@@ -2,9 +2,9 @@
  * neighbouring outputs, a token brings its four by broadcast, and no sum ever crosses lanes. The including file brings the
  * instruction set (lanes_*.h), then
  *
- *     step(&part, w, a)        adds the products of one such vector with four activations in every lane to part
- *     finish(sums, part)       after 8 steps: the sums of the group so far
- *     PARTS_ARE_SUMS           0: parts are 16 bits wide and start at 0; 1: they are the sums themselves
+ *     start(sums, w, a)        the first part of 8: products of one such vector with four activations in every lane
+ *     step(&part, w, a)        adds those of the next to part
+ *     finish(sums, part)       after the last of them: the sums of the group so far
  *     USE_CORRECTIONS          1: weights are unsigned, and the packed corrections take their zero point away
  *     TILE_ROWS, TILE_VECTORS  tokens, and vectors of outputs, that the registers hold the sums of
  *
@@ -13,7 +13,7 @@
  *     load32(rows, block, w)   32 inputs of SLM_LANES rows as 8 vectors, in the order of the packed activations
  *     BLOCK_BYTES              of 32 weights of a row
  *
- * Few tokens: weights are read once, in place, and meet all tokens in registers. Many: a panel of outputs is laid out in columns
+ * Few tokens: weights are read in the order of memory and meet all tokens in registers. Many: a panel of outputs is laid out in columns
  * once, and all tokens run over it.
  */
 #ifndef SLM_X86_COLUMNS_H
@@ -24,7 +24,7 @@
 #include "lane_rows.h"
 
 enum {
-    FEW_ROWS = 3,                            /* tokens up to which laying out a panel does not pay */
+    FEW_ROWS = 8,                            /* tokens up to which laying out a panel does not pay */
     PANEL_WIDTH = TILE_VECTORS * SLM_LANES,  /* outputs */
     PANEL_INPUTS = 512,                      /* of a panel at a time, so that they stay in the first-level cache for a batch */
     BATCH_ROWS = 64,                         /* tokens; a multiple of TILE_ROWS */
@@ -38,8 +38,8 @@ static inline slm_ints broadcast4(const int8_t *values) {
 }
 
 static inline slm_ints dot32(slm_ints sums, const slm_ints w[8], const int8_t *values) {
-    slm_ints part = PARTS_ARE_SUMS ? sums : slm_every_int(0);
-    for (int c = 0; c < 8; c++) step(&part, w[c], broadcast4(values + 4 * c));
+    slm_ints part = start(sums, w[0], broadcast4(values));
+    for (int c = 1; c < 8; c++) step(&part, w[c], broadcast4(values + 4 * c));
     return finish(sums, part);
 }
 
@@ -63,17 +63,27 @@ static inline __attribute__((always_inline)) void few_rows(const lane_rows *l, c
     for (int i = 0; i < m; i++) slm_store_floats(out + i * SLM_LANES, acc[i]);
 }
 
+/* The same for m that is not known: up to one more of them is computed for nothing. */
+static inline __attribute__((always_inline)) void few_groups(const lane_rows *l, const float *scales, int64_t group, int64_t groups,
+                                                             const slm_act_row *rows, int64_t m, float *out) {
+    if (m == 2) few_rows(l, scales, group, groups, rows, 2, out);
+    else if (m <= 4) few_rows(l, scales, group, groups, rows, 4, out);
+    else if (m <= 6) few_rows(l, scales, group, groups, rows, 6, out);
+    else few_rows(l, scales, group, groups, rows, FEW_ROWS, out);
+}
+
 /* 2 <= m <= FEW_ROWS; one token is decode.h's. */
 static inline void linear_few(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                               int64_t y_stride, const float *bias, int accumulate, float *scales) {
     int64_t groups = slm_groups(w->k, w->group);
     _Alignas(64) float sums[FEW_ROWS * SLM_LANES];
     slm_act_row rows[FEW_ROWS];
-    for (int64_t i = 0; i < m; i++) rows[i] = slm_act_row_at(w, x, x_stride, i);
+    for (int64_t i = 0; i < FEW_ROWS; i++) rows[i] = slm_act_row_at(w, x, x_stride, i < m ? i : m - 1);
     for (int64_t j = n0; j < n1; j += SLM_LANES) {
-        lane_rows l = lane_rows_at(w, j, n1, scales, SLM_LANES);
-        if (m == 2) few_rows(&l, scales, w->group, groups, rows, 2, sums);
-        else few_rows(&l, scales, w->group, groups, rows, FEW_ROWS, sums);
+        lane_rows l = lane_rows_at(w, j, n1);
+        widen_scales(w, j, n1, scales, SLM_LANES);
+        if (w->group == 32) few_groups(&l, scales, 32, groups, rows, m, sums);
+        else few_groups(&l, scales, w->group, groups, rows, m, sums);
         int64_t count = n1 - j < SLM_LANES ? n1 - j : SLM_LANES;
         for (int64_t i = 0; i < m; i++)
             slm_store_outputs(sums + i * SLM_LANES, count, w->scale, y + i * y_stride + j, bias ? bias + j : NULL, accumulate);
@@ -84,8 +94,6 @@ static inline void linear_few(const slm_matrix *w, int64_t n0, int64_t n1, const
 static inline __attribute__((always_inline)) void tile32(const uint8_t *columns, const int8_t *const values[TILE_ROWS], int64_t k,
                                                          slm_ints sums[TILE_ROWS][TILE_VECTORS]) {
     slm_ints part[TILE_ROWS][TILE_VECTORS];
-    for (int r = 0; r < TILE_ROWS; r++)
-        for (int v = 0; v < TILE_VECTORS; v++) part[r][v] = PARTS_ARE_SUMS ? sums[r][v] : slm_every_int(0);
 #ifdef __GNUC__
 #pragma GCC unroll 8
 #endif
@@ -94,7 +102,10 @@ static inline __attribute__((always_inline)) void tile32(const uint8_t *columns,
         for (int r = 0; r < TILE_ROWS; r++) a[r] = broadcast4(values[r] + k + 4 * c);
         for (int v = 0; v < TILE_VECTORS; v++) {
             slm_ints w = slm_load_ints(columns + (c * PANEL_WIDTH + v * SLM_LANES) * 4);
-            for (int r = 0; r < TILE_ROWS; r++) step(&part[r][v], w, a[r]);
+            for (int r = 0; r < TILE_ROWS; r++) {
+                if (c == 0) part[r][v] = start(sums[r][v], w, a[r]);
+                else step(&part[r][v], w, a[r]);
+            }
         }
     }
     for (int r = 0; r < TILE_ROWS; r++)
@@ -121,13 +132,14 @@ static inline void tile(const uint8_t *panel, const float *scales, const slm_act
     }
 }
 
-/* Panel: [kp / 4][PANEL_WIDTH][4 inputs]; scales: [groups][PANEL_WIDTH]. */
-static inline void fill_panel(const slm_matrix *w, int64_t j, int64_t n1, uint8_t *panel, float *scales) {
-    int64_t blocks = slm_groups(w->k, w->group) * w->group / 32;
+/* Lays out the groups g0 .. g1 - 1 of a panel, [kp / 4][PANEL_WIDTH][4 inputs], with the first of them all scales,
+ * [groups][PANEL_WIDTH]. */
+static inline void fill_panel(const slm_matrix *w, int64_t j, int64_t n1, int64_t g0, int64_t g1, uint8_t *panel, float *scales) {
     for (int v = 0; v < TILE_VECTORS; v++) {
         int64_t first = j + v * SLM_LANES < n1 ? j + v * SLM_LANES : n1 - 1;
-        lane_rows l = lane_rows_at(w, first, n1, scales + v * SLM_LANES, PANEL_WIDTH);
-        for (int64_t b = 0; b < blocks; b++) {
+        lane_rows l = lane_rows_at(w, first, n1);
+        if (g0 == 0) widen_scales(w, first, n1, scales + v * SLM_LANES, PANEL_WIDTH);
+        for (int64_t b = g0 * w->group / 32; b < g1 * w->group / 32; b++) {
             slm_ints column[8];
             prefetch_next(&l, b);
             load32(l.rows, b, column);
@@ -136,35 +148,35 @@ static inline void fill_panel(const slm_matrix *w, int64_t j, int64_t n1, uint8_
     }
 }
 
-/* Tokens i0 .. i0 + m - 1, at most BATCH_ROWS, by a panel, into acc (BATCH_ROWS, PANEL_WIDTH). */
-static inline void run_batch(const slm_matrix *w, const uint8_t *panel, const float *scales, const void *x, size_t x_stride,
-                             int64_t i0, int64_t m, float *acc) {
-    int64_t groups = slm_groups(w->k, w->group), step = PANEL_INPUTS / w->group;
-    memset(acc, 0, sizeof *acc * BATCH_ROWS * PANEL_WIDTH);
-    for (int64_t g = 0; g < groups; g += step)
-        for (int64_t i = 0; i < m; i += TILE_ROWS) {
-            slm_act_row rows[TILE_ROWS];
-            for (int r = 0; r < TILE_ROWS; r++) rows[r] = slm_act_row_at(w, x, x_stride, i0 + (i + r < m ? i + r : m - 1));
-            tile(panel, scales, rows, w->group, g, g + step < groups ? g + step : groups, acc + i * PANEL_WIDTH);
-        }
+/* Adds the groups g0 .. g1 - 1 of m tokens from i0 on, at most BATCH_ROWS, to acc (BATCH_ROWS, PANEL_WIDTH). */
+static inline void run_batch(const slm_matrix *w, const uint8_t *panel, const float *scales, int64_t g0, int64_t g1, const void *x,
+                             size_t x_stride, int64_t i0, int64_t m, float *acc) {
+    for (int64_t i = 0; i < m; i += TILE_ROWS) {
+        slm_act_row rows[TILE_ROWS];
+        for (int r = 0; r < TILE_ROWS; r++) rows[r] = slm_act_row_at(w, x, x_stride, i0 + (i + r < m ? i + r : m - 1));
+        tile(panel, scales, rows, w->group, g0, g1, acc + i * PANEL_WIDTH);
+    }
 }
 
 static inline void linear_many(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                                int64_t y_stride, const float *bias, int accumulate, void *scratch) {
+    const int64_t groups = slm_groups(w->k, w->group), step = PANEL_INPUTS / w->group;
     uint8_t *panel = scratch;
-    float *scales = (float *)(panel + slm_groups(w->k, w->group) * w->group * PANEL_WIDTH);
+    float *scales = (float *)(panel + groups * w->group * PANEL_WIDTH);
     _Alignas(64) float acc[BATCH_ROWS * PANEL_WIDTH];
-    for (int64_t j = n0; j < n1; j += PANEL_WIDTH) {
-        int64_t width = n1 - j < PANEL_WIDTH ? n1 - j : PANEL_WIDTH;
-        fill_panel(w, j, n1, panel, scales);
+    for (int64_t j = n0; j < n1; j += PANEL_WIDTH)
         for (int64_t i0 = 0; i0 < m; i0 += BATCH_ROWS) {
-            int64_t rows = m - i0 < BATCH_ROWS ? m - i0 : BATCH_ROWS;
-            run_batch(w, panel, scales, x, x_stride, i0, rows, acc);
+            int64_t rows = m - i0 < BATCH_ROWS ? m - i0 : BATCH_ROWS, width = n1 - j < PANEL_WIDTH ? n1 - j : PANEL_WIDTH;
+            memset(acc, 0, sizeof acc);
+            for (int64_t g = 0; g < groups; g += step) {
+                int64_t stop = g + step < groups ? g + step : groups;
+                if (i0 == 0) fill_panel(w, j, n1, g, stop, panel, scales); /* the first batch finds it in the cache */
+                run_batch(w, panel, scales, g, stop, x, x_stride, i0, rows, acc);
+            }
             for (int64_t i = 0; i < rows; i++)
                 slm_store_outputs(acc + i * PANEL_WIDTH, width, w->scale, y + (i0 + i) * y_stride + j, bias ? bias + j : NULL,
                                   accumulate);
         }
-    }
 }
 
 static inline void linear_columns(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,

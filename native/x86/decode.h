@@ -42,7 +42,8 @@ static inline void linear_one(const slm_matrix *w, int64_t n0, int64_t n1, const
     int64_t groups = slm_groups(w->k, w->group);
     slm_act_row row = slm_act_row_at(w, x, 0, 0);
     for (int64_t j = n0; j < n1; j += SLM_LANES) {
-        lane_rows l = lane_rows_at(w, j, n1, scales, SLM_LANES);
+        lane_rows l = lane_rows_at(w, j, n1);
+        widen_scales(w, j, n1, scales, SLM_LANES);
         slm_floats acc;
         if (w->group == 32) acc = one_row(&l, scales, 32, groups, &row);
         else if (w->group == 64) acc = one_row(&l, scales, 64, groups, &row);

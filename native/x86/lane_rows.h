@@ -11,18 +11,18 @@ typedef struct lane_rows {
     int64_t row_bytes;
 } lane_rows;
 
-/* The scales of these rows go to columns: [groups][stride]. */
-static inline lane_rows lane_rows_at(const slm_matrix *w, int64_t j, int64_t n1, float *columns, int stride) {
-    int64_t groups = slm_groups(w->k, w->group);
-    lane_rows l = {.row_bytes = groups * w->group / 32 * BLOCK_BYTES};
-    const uint16_t *scales[SLM_LANES];
-    for (int64_t r = 0; r < SLM_LANES; r++) {
-        int64_t row = j + r < n1 ? j + r : n1 - 1;
-        l.rows[r] = (const uint8_t *)w->data + row * l.row_bytes;
-        scales[r] = w->scales + row * groups;
-    }
-    for (int r = 0; r < SLM_LANES; r += 4) slm_widen_scales4(scales + r, groups, stride, columns + r);
+static inline lane_rows lane_rows_at(const slm_matrix *w, int64_t j, int64_t n1) {
+    lane_rows l = {.row_bytes = slm_groups(w->k, w->group) * w->group / 32 * BLOCK_BYTES};
+    for (int64_t r = 0; r < SLM_LANES; r++) l.rows[r] = (const uint8_t *)w->data + (j + r < n1 ? j + r : n1 - 1) * l.row_bytes;
     return l;
+}
+
+/* The scales of these rows as columns: [groups][stride]. */
+static inline void widen_scales(const slm_matrix *w, int64_t j, int64_t n1, float *columns, int stride) {
+    int64_t groups = slm_groups(w->k, w->group);
+    const uint16_t *scales[SLM_LANES];
+    for (int64_t r = 0; r < SLM_LANES; r++) scales[r] = w->scales + (j + r < n1 ? j + r : n1 - 1) * groups;
+    for (int r = 0; r < SLM_LANES; r += 4) slm_widen_scales4(scales + r, groups, stride, columns + r);
 }
 
 /* While block b of these rows is computed, asks for as much of the rows that come next, in the order of memory: rows are too short,

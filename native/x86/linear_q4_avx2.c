@@ -1,8 +1,12 @@
 #include "lanes_avx2.h"
 
-enum { PARTS_ARE_SUMS = 0, USE_CORRECTIONS = 1, TILE_ROWS = 2, TILE_VECTORS = 4 };
+enum { USE_CORRECTIONS = 1, TILE_ROWS = 2, TILE_VECTORS = 4 };
 
 /* The sum of 8 steps fits 16 bits: at most 2 * 8 * 15 * 127 = 30480. */
+static inline slm_ints start(slm_ints sums, slm_ints w, slm_ints a) {
+    (void)sums;
+    return _mm256_maddubs_epi16(w, a);
+}
 static inline void step(slm_ints *part, slm_ints w, slm_ints a) { slm_add_int16(part, _mm256_maddubs_epi16(w, a)); }
 static inline slm_ints finish(slm_ints sums, slm_ints part) { return _mm256_add_epi32(sums, slm_sum_pairs(part)); }
 

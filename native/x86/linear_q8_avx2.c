@@ -1,6 +1,6 @@
 #include "lanes_avx2.h"
 
-enum { PARTS_ARE_SUMS = 1, USE_CORRECTIONS = 0, TILE_ROWS = 4, TILE_VECTORS = 2 };
+enum { USE_CORRECTIONS = 0, TILE_ROWS = 4, TILE_VECTORS = 2 };
 
 /* Weights as stored to signed. */
 static inline slm_ints as_used(slm_ints q) { return _mm256_xor_si256(q, _mm256_set1_epi8(-128)); }
@@ -8,6 +8,10 @@ static inline slm_ints as_used(slm_ints q) { return _mm256_xor_si256(q, _mm256_s
 /* |w| * (a with the sign of w): pairs fit 16 bits, 2 * 128 * 127, and a is never -128. */
 static inline void step(slm_ints *part, slm_ints w, slm_ints a) {
     slm_add_int32(part, slm_sum_pairs(_mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w))));
+}
+static inline slm_ints start(slm_ints sums, slm_ints w, slm_ints a) {
+    step(&sums, w, a);
+    return sums;
 }
 static inline slm_ints finish(slm_ints sums, slm_ints part) {
     (void)sums;
