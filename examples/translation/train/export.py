@@ -1,0 +1,123 @@
+"""Makes a folder to ship of a trained student.
+
+It holds checkpoint, tokenizer, chat template, translation.json for `edgeslm translate`, and a model card.
+
+\b
+    python export.py runs/student student --name en-de-student --pair en-de --pair de-en \\
+        --scores scores.jsonl --template vocabulary/chat_template.jinja
+
+then `edgeslm convert student student-int8 --quantize int8`. The card's scores are those that evaluate.py --out
+wrote of RUN.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import click
+import corpus
+from safetensors import safe_open
+
+CARD = """---
+license: apache-2.0
+language: [{languages}]
+pipeline_tag: translation
+datasets: [tatoeba]
+tags: [translation, on-device]
+---
+
+# {name}: a translator of {size:.1f} M parameters
+
+Directions: {directions}. Everyday sentences of up to about 20 words; it invents on anything else.
+Not for uses where a wrong translation does harm.
+
+* `LlamaForCausalLM`, bfloat16. Prompt: `<s><2xx> ` + sentence + `<sep>`, written out, where `<2xx>` is the
+  tag of the language wanted ({tags}); the answer ends with `</s>`. The chat template does the same for one user
+  message (`target_language="xx"`); `translation.json` says it to `edgeslm translate`.
+
+## Scores
+
+sacrebleu, on sentences of which neither side is in any training data:
+
+| direction | beam | BLEU | chrF |
+|---|---|---|---|
+{scores}
+
+## Training
+
+Distilled with `examples/translation/train` of edgeslm from teachers that were trained on the same sentence pairs.
+
+## Licence and data
+
+Weights: Apache-2.0. Training data: sentence pairs from [tatoeba.org](https://tatoeba.org) via
+[manythings.org/anki](https://www.manythings.org/anki/), CC BY 2.0.
+"""
+
+
+def card(name: str, run: Path, pairs: list[tuple[str, str]], scores: Path) -> str:
+    with safe_open(run / "model.safetensors", "np") as tensors:
+        size = sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+    found = [json.loads(line) for line in scores.read_text().splitlines()]
+    latest = {(s["direction"], s["beam"]): (s["bleu"], s["chrf"]) for s in found if Path(s["model"]) == run}
+    rows = [f"| {way} | {beam} | {bleu:.1f} | {chrf:.1f} |" for (way, beam), (bleu, chrf) in latest.items()]
+    if not rows:
+        raise click.UsageError(f"{scores}: no scores of {run}; let evaluate.py --out write them first")
+    languages = list(dict.fromkeys(language for pair in pairs for language in pair))
+    return CARD.format(
+        name=name,
+        languages=", ".join(languages),
+        size=size / 1e6,
+        scores="\n".join(rows),
+        directions=", ".join(f"{source} → {target}" for source, target in pairs),
+        tags=", ".join(f"`<2{language}>`" for language in languages),
+    )
+
+
+def translation(pairs: list[tuple[str, str]]) -> dict[str, object]:
+    return {
+        "pairs": [
+            {"source": source, "target": target, "prompt": f"<s><2{target}> {{text}}<sep>"} for source, target in pairs
+        ],
+        "letters": ["AZ", "az", "Àɏ"],
+        "stand_ins": ["Tom", "Boston", "London"],
+        "max_words": 20,
+    }
+
+
+@click.command(help=__doc__)
+@click.argument("run", type=click.Path(path_type=Path, exists=True))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--name", required=True)
+@click.option("--pair", "names", multiple=True, required=True, help="A direction, such as en-de; many.")
+@click.option(
+    "--scores", required=True, type=click.Path(path_type=Path, exists=True), help="What evaluate.py --out wrote."
+)
+@click.option(
+    "--template",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="The chat template that vocabulary.py wrote.",
+)
+def main(run: Path, out: Path, name: str, names: tuple[str, ...], scores: Path, template: Path) -> None:
+    pairs = [corpus.direction(Path(pair)) for pair in names]
+    text = card(name, run, pairs, scores)
+    out.mkdir(parents=True, exist_ok=True)
+    for file in (
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ):
+        shutil.copyfile(run / file, out / file)
+    shutil.copyfile(template, out / "chat_template.jinja")
+    (out / "translation.json").write_text(json.dumps(translation(pairs), indent=1, ensure_ascii=False) + "\n")
+    (out / "README.md").write_text(text)
+    click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Trains a teacher or a student on files of sentence pairs, and goes on where it was stopped.
+
+\b
+    python train.py runs/teacher --tokenizer vocabulary --size teacher --tokens 40M \\
+        --dev data/dev --data data/train/en-de.tsv --data data/train/de-en.tsv
+
+RUN gets a checkpoint (Hugging Face Llama, bfloat16), state.pt to go on from, and log.jsonl. Run the same command
+again after a stop. The learning rate rises for the first 2 % and falls to nothing along half a cosine; Muon moves
+the matrices within layers, AdamW the rest. A file of distilled pairs is given like any other; with --repeat 2
+--repeat 1 each epoch has the first --data twice and the second once. All is seeded but --segment-dropout: the
+tokenizers library draws it from the system.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import batches
+import click
+import network
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from training import Settings, Training
+
+SIZES = {
+    "tiny": {"hidden": 64, "layers": 2, "heads": 2, "kv_heads": 1, "inner": 176},
+    "student": {"hidden": 256, "layers": 6, "heads": 8, "kv_heads": 4, "inner": 704},
+    "teacher": {"hidden": 512, "layers": 8, "heads": 8, "kv_heads": 8, "inner": 1408},
+}
+THERE = click.Path(path_type=Path, exists=True)
+
+
+class Count(click.ParamType):
+    name = "number"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        try:
+            return int(float(text.rstrip("kM")) * {"k": 1_000, "M": 1_000_000}.get(text[-1:], 1))
+        except ValueError:
+            self.fail(f"expected a number such as 500k or 40M, found {text!r}", param, ctx)
+
+
+def begin(start: Path | None, size: str, vocabulary: int, dropout: float) -> network.Decoder:
+    if start:
+        return network.load(start, dropout)
+    return network.Decoder(network.Size(vocabulary=vocabulary, **SIZES[size]), dropout)
+
+
+@click.command(help=__doc__)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--tokenizer", "vocabulary", required=True, type=THERE, help="Folder with tokenizer.json.")
+@click.option("--data", multiple=True, required=True, type=THERE, help="Sentence pairs, named like en-de.tsv; many.")
+@click.option("--repeat", multiple=True, type=int, help="How often each epoch has the --data in the same place.")
+@click.option("--dev", required=True, type=THERE, help="Folder of dev sets, named like the data.")
+@click.option("--size", type=click.Choice(list(SIZES)), default="student", show_default=True)
+@click.option("--start", type=THERE, help="Begin with this checkpoint's weights instead of random ones.")
+@click.option("--tokens", type=Count(), required=True, help="To train on in all, padding not counted: 40M, 500k.")
+@click.option("--batch", type=Count(), default=4096, show_default=True, help="Tokens in a batch, padding counted.")
+@click.option("--every", type=Count(), default="500k", show_default=True, help="Tokens between dev losses and saves.")
+@click.option("--rate", type=float, default=2e-3, show_default=True, help="Highest learning rate.")
+@click.option("--decay", type=float, default=0.1, show_default=True, help="Weight decay of the matrices.")
+@click.option("--dropout", type=float, default=0.1, show_default=True)
+@click.option("--segment-dropout", type=float, default=0.0, show_default=True, help="Share of merges left out.")
+@click.option("--smoothing", type=float, default=0.1, show_default=True, help="Label smoothing.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", type=int, help="CPU threads (all).")
+@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+def main(
+    run: Path,
+    vocabulary: Path,
+    data: tuple[Path, ...],
+    repeat: tuple[int, ...],
+    dev: Path,
+    size: str,
+    start: Path | None,
+    dropout: float,
+    threads: int | None,
+    **settings: Any,
+) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(settings["seed"])
+    tokens = batches.tokenizer(vocabulary)
+    run.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(vocabulary / name, run / name)
+    training = Training(run, begin(start, size, tokens.get_vocab_size(), dropout), tokens, Settings(**settings))
+    tests = sorted({dev / path.name for path in data})
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"))
+    with Progress(*columns) as progress:
+        task = progress.add_task(run.name, total=training.settings.tokens, completed=training.seen, speed="")
+        for loss in training.losses(batches.read(data, repeat), tests):
+            speed = f"loss {loss:.3f}, {training.seen / training.seconds:,.0f} tokens/s"
+            progress.update(task, completed=training.seen, speed=speed)
+    click.echo(f"{run}: {training.seen:,} tokens in {training.seconds:,.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""A training run: its optimizers, its schedule, and what it keeps to go on from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import batches
+import network
+import numpy as np
+import torch
+from torch import Tensor
+
+KEPT = ("seen", "epoch", "place", "seconds")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """tokens: in all, padding not counted; batch: tokens, padding counted; every: tokens between saves."""
+
+    tokens: int
+    batch: int
+    every: int
+    rate: float
+    decay: float
+    segment_dropout: float
+    smoothing: float
+    seed: int
+    device: str
+
+
+class Optimizers:
+    """Muon for the matrices within layers, AdamW for embeddings and norms.
+
+    Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon.
+    """
+
+    def __init__(self, model: network.Decoder, rate: float, decay: float) -> None:
+        inner = [p for p in model.layers.parameters() if p.ndim == 2]
+        known = {id(p) for p in inner}
+        rest = [p for p in model.parameters() if id(p) not in known]
+        self.all: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(inner, lr=rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self.rate = rate
+
+    def step(self, share: float) -> None:
+        """One step at `share` (0 to 1) of the whole training."""
+        rate = self.rate * min(share / 0.02, 0.5 + 0.5 * math.cos(math.pi * max(0.0, share - 0.02) / 0.98))
+        for optimizer in self.all:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def loss_of(model: network.Decoder, tokens: batches.Tokenizer, path: Path, device: str) -> float:
+    """Mean nats per token of a file of pairs, without smoothing."""
+    found = batches.examples(tokens, batches.read([path]))
+    total = count = 0.0
+    for ids, asked in batches.stream(found, batches.batches(found, 4096, np.random.default_rng(0)), device):
+        total += model.loss(ids, asked, 0.0).item() * len(asked)
+        count += len(asked)
+    return total / count
+
+
+class Training:
+    """A run in a folder, which gets a checkpoint, state.pt and log.jsonl; one that is there is gone on with."""
+
+    def __init__(self, run: Path, model: network.Decoder, tokens: batches.Tokenizer, settings: Settings) -> None:
+        self.run, self.tokens, self.settings = run, tokens, settings
+        self.model = model.to(settings.device).train()
+        self.optimizers = Optimizers(model, settings.rate, settings.decay)
+        self.seen = self.epoch = self.place = 0
+        self.seconds = 0.0
+        if (run / "state.pt").exists():
+            self._resume()
+
+    def losses(self, directions: list[batches.Direction], dev: list[Path]) -> Iterator[float]:
+        """Trains to the end; yields each batch's loss."""
+        settings, next_save = self.settings, (self.seen // self.settings.every + 1) * self.settings.every
+        for ids, asked in self._batches(directions):
+            began = time.monotonic()
+            loss = self._step(ids, asked)
+            self.seen += int((ids != 0).sum())
+            self.place += 1
+            self.seconds += time.monotonic() - began
+            yield loss
+            ended = self.seen >= settings.tokens
+            if ended or self.seen >= next_save:
+                next_save += settings.every
+                self._log(loss, dev)
+                self._save()
+            if ended:
+                return
+
+    def _batches(self, directions: list[batches.Direction]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of epoch after epoch, from the place where the run stands."""
+        while self.seen < self.settings.tokens:
+            found = batches.examples(self.tokens, directions, self.settings.segment_dropout)
+            order = batches.batches(found, self.settings.batch, np.random.default_rng([self.settings.seed, self.epoch]))
+            yield from batches.stream(found, order[self.place :], self.settings.device)
+            self.epoch, self.place = self.epoch + 1, 0
+
+    def _step(self, ids: Tensor, asked: Tensor) -> float:
+        with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.device == "cuda"):
+            loss = self.model.loss(ids, asked, self.settings.smoothing)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizers.step(min(1.0, self.seen / self.settings.tokens))
+        return loss.item()
+
+    def _log(self, loss: float, dev: list[Path]) -> None:
+        self.model.eval()
+        found = {path.stem: round(loss_of(self.model, self.tokens, path, self.settings.device), 4) for path in dev}
+        self.model.train()
+        line = {"tokens": self.seen, "seconds": round(self.seconds), "loss": round(loss, 4), "dev": found}
+        with (self.run / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def _save(self) -> None:
+        network.save(self.model, self.run)
+        state = {name: getattr(self, name) for name in KEPT}
+        state["model"], state["random"] = self.model.state_dict(), torch.get_rng_state()
+        state["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers.all]
+        torch.save(state, self.run / ".state.pt")
+        (self.run / ".state.pt").replace(self.run / "state.pt")
+
+    def _resume(self) -> None:
+        state = torch.load(self.run / "state.pt", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, kept in zip(self.optimizers.all, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        torch.set_rng_state(state["random"])
+        for name in KEPT:
+            setattr(self, name, state[name])

@@ -1,0 +1,101 @@
+"""The recipe of the translation student, as far as it needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+RECIPE = Path(__file__).parents[2] / "examples" / "translation" / "train"
+TRAIN = [
+    ("Good  morning.", "Guten Morgen."),
+    ("I need new shoes.", "Ich brauche neue Schuhe."),
+    ("Where is the station?", "Wo ist der Bahnhof?"),
+]
+
+
+def run(script: str, *arguments: str, ok: bool = True) -> str:
+    command = [sys.executable, str(RECIPE / script), *arguments]
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"
+    }  # scripts that share modules
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode == 0) == ok, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def corpus(folder: Path, name: str, train: list[tuple[str, str]], test: list[tuple[str, str]]) -> str:
+    for part, pairs in (("train", train), ("dev", [("Hi.", "Hallo.")]), ("test", test)):
+        (folder / f"{name}.{part}.tsv").write_text("".join(f"{a}\t{b}\tfrom nobody\n" for a, b in pairs))
+    return str(folder / name)
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    german = corpus(folder, "eng-deu", [*TRAIN, ("He  runs!", "Er flieht.")], [("He runs.", "Er rennt.")])
+    pairs = [("I need new shoes.", "Il me faut des chaussures."), ("Thanks.", "Merci."), ("HALLO", "Allo.")]
+    french = corpus(folder, "eng-fra", pairs, [("Yes.", "Oui.")])
+    run("prepare.py", str(folder / "data"), f"en-de={german}", f"en-fr={french}")
+    return folder / "data"
+
+
+def test_held_out_sentences_stay_out_of_all_training_data(data: Path) -> None:
+    assert lines(data / "train/en-de.tsv") == ["\t".join((" ".join(a.split()), b)) for a, b in TRAIN]
+    assert lines(data / "train/fr-en.tsv") == ["Il me faut des chaussures.\tI need new shoes.", "Merci.\tThanks."]
+    assert lines(data / "alone/en-de.tsv") == ["Thanks.\t"]
+    assert lines(data / "test/de-en.tsv") == ["Er rennt.\tHe runs."]
+    assert json.loads((data / "report.json").read_text())["pairs kept out"] == 2
+
+
+def test_training_data_that_a_teacher_made_is_checked(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "en-de.tsv").write_text("Who is that?\tER RENNT\n")
+    assert "ER RENNT" in run("prepare.py", str(data), "--check", str(tmp_path / "en-de.tsv"), ok=False)
+    assert "no dev or test sentence" in run("prepare.py", str(data), "--check", str(data / "train/en-de.tsv"))
+
+
+def test_the_vocabulary_has_tags_and_writes_any_text(data: Path, tmp_path: Path) -> None:
+    sources = [option for name in ("en-de", "en-fr") for option in ("--data", str(data / f"train/{name}.tsv"))]
+    run("vocabulary.py", str(tmp_path), *sources, "--size", "300")
+    tokens = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    special = ("<pad>", "<s>", "</s>", "<2en>", "<2de>", "<2fr>", "<sep>")
+    assert [tokens.token_to_id(name) for name in special] == list(range(7))
+    assert tokens.decode(tokens.encode(" Grüße, 世界 🌍").ids) == " Grüße, 世界 🌍"
+
+
+def test_a_pruned_vocabulary_keeps_what_its_tokens_are_made_of() -> None:
+    sys.path.insert(0, str(RECIPE))
+    try:
+        import prune
+    finally:
+        sys.path.remove(str(RECIPE))
+    merges = [["a", "b"], ["ab", "c"], ["b", "c"]]
+    vocabulary = {"<s>": 0, "a": 1, "b": 2, "c": 3, "ab": 4, "abc": 5, "bc": 6}
+    keep = prune.chosen(vocabulary, prune.parts(merges), Counter(abc=5, bc=1), size=6)
+    assert keep == {"<s>", "a", "b", "c", "ab", "abc"}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": merges}
+    outline = {"added_tokens": [{"id": 0, "content": "<s>"}], "model": model}
+    found, rows = prune.smaller(outline, keep - {"ab", "abc"} | {"bc"})
+    assert rows == [0, 1, 2, 3, 6]
+    assert found["model"] == {**model, "vocab": {"<s>": 0, "a": 1, "b": 2, "c": 3, "bc": 4}, "merges": [["b", "c"]]}
+
+
+def test_the_table_of_an_ablation(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.safetensors").write_bytes(bytes(1_500_000))
+    name = str(tmp_path / "model")
+    scores = [{"model": name, "direction": "en-de", "beam": beam, "bleu": 30.0 + beam, "chrf": 50.0} for beam in (1, 4)]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
+    shown = run("report.py", "--table", str(tmp_path / "scores.jsonl"), "--row", f"teacher={name}")
+    assert shown.splitlines()[-1] == "| teacher | 1.5 | 31.0 / 50.0 | 34.0 / 50.0 |"
