@@ -30,7 +30,7 @@ _LETTER = re.compile(r"[^\W\d_]")
 _BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
 _BEHIND_PIECE = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{\"“”„'‘«»"
 _BEFORE_PIECE = re.compile(r"[\s,;:…\-–—.!?)(\[\]\"“”„‘’«»]*")
-_BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—"
+_BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{“„«"
 _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
 
@@ -129,6 +129,8 @@ class _Phrase:
 
     def _keeps(self, found: str) -> bool:
         protector = self.rules.protector.answers
+        if _is_balanced(self.text) and not _is_balanced(found):
+            return False
         if self.alone:
             return all(span.kind is Kind.NUMBER for span in protector.spans(found))  # "three" may have become 3
         return protector.kept(found) == protector.kept(self.text)
@@ -149,6 +151,10 @@ class _Phrase:
         if self.result is not None:
             return self.result
         return "".join(part if isinstance(part, str) else part.result or part.text for part in self.cut)
+
+
+def _is_balanced(text: str) -> bool:
+    return text.count("(") == text.count(")")
 
 
 def _draft(sentence: str, rules: _Rules) -> list[str | _Phrase]:

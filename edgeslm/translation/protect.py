@@ -39,7 +39,7 @@ class Span:
 _NAME = r"[^\W\d]\w{0,63}"
 _UNITS = (
     r"(?:[kcmµnMG]?m[²³23]?|[kmµ]?g|[mc]?l|L|lbs?|oz|ft|in|mi|mph|km/h|°[CF]|[kMGT]i?B|[kMG]?bit|[kMG]?Hz|[kM]?Wh?|[mk]?V|mA|dB"
-    r"|dpi|px|rem|em|ms|min|h|[AaPp]\.?[Mm]\.?|EUR|USD|GBP|CHF|CAD|AUD|JPY|[$€£¥%‰])(?!\w)"
+    r"|dpi|px|rem|em|ms|min|h|[AaPp]\.?[Mm]\.?|EUR|USD|GBP|CHF|CAD|AUD|JPY|[$€£¥%‰])(?![\w({])"
 )
 _FIRST = (  # before their parts are seen as marks
     r"<(?:code|kbd|samp|tt|var)(?:\s[^<>]{0,500}+)?>[^<>]{1,500}+</(?:code|kbd|samp|tt|var)>",
@@ -62,10 +62,13 @@ _MARKS = (
     r"\\(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[^\w\s]|[nrtbfv0](?![a-z]{2}))",  # escapes
 )
 _WORDS = (
-    r"\{\{\{?[^{}\n]{0,200}+\}\}\}?|\{%[^{}\n]{0,200}+\}|\{#[^{}\n]{0,200}+\}|[$#@%]\{[^{}\n]{0,200}+\}",  # templates
-    r"\{[^{}\n]{0,200}+\}",
+    r"\{\{\{?[^{}\n]{0,200}+\}\}\}?|\{%[^{}\n]{0,200}+\}|\{#[^{}\n]{0,200}+\}",  # templates
+    r"[$#@%]\{[^{}\n]{0,200}+\}(?:[.,]\d{1,9})?",
+    r"\[\[[^\[\]\n]{1,200}+\]\]",  # [[page|text]]
+    r"\{[^{}\n]{0,200}+\}(?:\w{1,8}\{[^{}\n]{0,200}+\}){0,8}",  # {0}, and {0}x{1}
     r"%\([^()\n]{1,64}+\)[-+0#]{0,4}\d{0,3}(?:\.\d{1,3})?[a-zA-Z]",
     r"%(?:\d{1,2}\$)?[-+0#]{0,4}(?:\d{1,3}|\*)?(?:\.(?:\d{1,3}|\*))?(?:hh|h|ll|l|z|j|t|q|L)?[sdiufFgGxXoeEcpaA@%](?!\w)",
+    r"%@|%\w{1,32}\$[-+0#]{0,4}\d{0,3}[a-zA-Z@](?!\w)",
     r"%\w{1,64}%",
     r"```[^`\n]{1,500}+```|``[^\n]{1,500}?``|`[^`\n]{1,500}+`",
     r"(?i:(?<![a-z])(?:https?|ftps?|sftp|file|ssh|git|wss?|s3)://[^\s<>\"`]{1,2000}+)",
@@ -73,23 +76,34 @@ _WORDS = (
     r"(?<![\w.+-])[\w.+-]{1,64}+@[\w-]{1,63}+(?:\.[\w-]{1,63}+){1,8}",  # mail addresses
     r"(?<!\w)[A-Za-z]:[\\/][^\s<>:\"|?*]{0,500}+",  # C:\…
     r"(?<![\w/.<])(?:~|\.{1,2})?/(?:[\w.@+-]{1,200}+/?){1,50}+",  # /…, ./…, ~/…
-    rf"(?<![\w&])[@#]{_NAME}(?:[.-]\w{{1,63}}){{0,8}}",  # mentions, tags
+    rf"(?<![\w&])[@#]{_NAME}(?:[.@-]\w{{1,63}}){{0,8}}",  # mentions, tags
     r":[A-Za-z+-][\w+-]{0,63}:",  # :shortcode:
     r"(?<![\w:]):[A-Za-z]\w{0,63}",  # :name
-    rf"(?<!\w)\$(?:{_NAME}|\$)",
-    r"(?<!\S)--?[A-Za-z][\w-]{0,63}(?:=\S{0,200})?",  # --option
+    rf"\${_NAME}\([^()\n]{{0,100}}\)|(?<!\w)(?:(?:\${_NAME}){{1,8}}|\$\$)",  # $t(key), $name
+    r"(?:(?<![\w-])--|(?<![^\s(\"'*])-)[A-Za-z][\w-]{0,63}(?:=[^\s\"']{0,200})?",  # --option
+    r"(?<!\w)__[a-z]{1,64}(?:_[a-z]{1,64}){0,8}__(?!\w)",
+    rf"(?<![\w.-]){_NAME}(?:(?:::|->){_NAME}){{1,8}}",  # std::string
+    rf"(?<![\w.-]){_NAME}\[[^\[\]\s]{{0,64}}\](?![\[(])",  # a[0]
+    rf"(?<![\w.-]){_NAME}[=!<>+*-]?=(?:\"[^\"\n]{{0,200}}\"|[^\s=\"'<>]{{1,200}})",  # key=value
+    rf"(?<!\w){_NAME}(?:\+{_NAME}){{1,8}}",  # Ctrl+C
+    r"(?<!\w)\w{1,32}\+\+|(?<!\w)[A-Z]#(?!\w)",  # C++, C#
+    r"[⌘⌥⇧⌃]{1,4}\w{1,16}",
+    r"(?<![\w.:-])[a-z][\w-]{0,63}+(?::[a-z0-9][\w-]{0,127}+){1,4}",  # common:ok
     rf"(?<![\w.-]){_NAME}(?:(?:::|->|\.){_NAME}){{0,4}}\(\)",  # calls
     rf"(?<![\w.-]){_NAME}(?:::|->|\.){_NAME}\([^()\n]{{0,100}}\)",
-    r"(?<![\w.@-])\w[\w-]{0,63}+(?:[./][\w-]{1,63}+){0,8}(?<=[./])[A-Za-z][A-Za-z0-9]{1,9}(?![\w-])",
-    r"(?<![\w.@-])\w[\w-]{0,63}+(?:[./][\w-]{1,63}+){0,7}\.[A-Za-z][\w-]{1,63}+",  # example.org, a/b.txt
+    r"(?<![\w.@-])\w[\w-]{0,63}+(?:[./][\w-]{1,63}+){0,7}\.[A-Za-z][\w-]{1,63}+"  # example.org, a/b.txt,
+    r"(?:/[^\s<>\"`]{0,500})?",  # example.org/a
+    r"(?<![\w.])\.[A-Za-z]\w{1,31}",  # .NET
+    r"(?<!\w)[A-Za-z]{1,16}\.\d[\w.]{0,31}",  # No.5
     r"(?<!\w)[^\W_]{1,64}+(?:_+[^\W_]{1,64}+){1,16}",  # snake_case
     r"(?<!\w)[a-z]{1,32}[A-Z]\w{0,63}",  # camelCase
     r"(?<!\w)[A-Z][a-z]{1,32}(?:[A-Z][a-z]{1,32}){1,8}(?!\w)",  # CamelCase
     r"(?<!\w)[A-Z]{2,32}(?:-[A-Z]{2,32}){1,8}(?!\w)",  # AB-CD
 )
-_TOUCHING = r"\w$€£¥#№+−±~@/§&=<>^*-"  # what may stand right before a digit of a number or code
+_TOUCHING = r"\w$€£¥#№+−±~@/§&=<>^-"  # what may stand right before a digit of a number or code
 _NUMBERS = (
-    rf"(?<![{_TOUCHING}])[{_TOUCHING}]{{0,64}}?\d(?:[\w$€£¥%‰#°²³/=*+&−-]|[.,:'’×–](?=\d)|\s(?=\d{{3}}(?!\d))){{0,120}}(?:\s?{_UNITS})?",
+    rf"(?:(?<![{_TOUCHING.replace('>', '')}])|(?<=\\[nrt]))[{_TOUCHING}]{{0,64}}?\d"
+    rf"(?:[\w€£¥‰#°²³/=*+&−-]|[%$](?![({{\w])|[.,:'’×–](?=\d)|\s(?=\d{{3}}(?!\d))){{0,120}}(?:\s?{_UNITS})?",
     rf"\d{{1,120}}(?:[.,:'’×–]\d{{1,20}}){{0,8}}(?:\s?{_UNITS})?",  # in what is too long for the above
     r"\+?\(\d{1,6}\)(?:[\s-]?\d{1,8}){0,8}",  # (030) 123
 )
@@ -97,6 +111,7 @@ _ENDS = ".,;:!?…–—'’\"”"  # punctuation behind a word or number is not
 
 
 _ANY_LETTER = r"\w"
+_STARTS = r"[{%$@#:/~.<&\[\\`⌘⌥⇧⌃]"  # symbols that a word to keep, or a mark, may begin with
 _CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x9f]"
 # Spaces and the marks of plain sentences, as part of a character class.
 _PLAIN = r"\s.,;:!?'\"()\-–—…“”„‘’‚«»"
@@ -119,7 +134,7 @@ class Protector:
         known = "".join(f"{re.escape(a)}-{re.escape(b)}" for a, b in letters)
         foreign = rf"(?:[^\W\d_](?<![{known}]))+" if known else r"(?!)"
         # Everything but letters, spaces and the marks of plain sentences.
-        symbols = rf"[^\w{_PLAIN}]+|_+|{_CONTROLS}+"
+        symbols = rf"[^\w{_PLAIN}](?:(?!{_STARTS})[^\w{_PLAIN}])*|_+|{_CONTROLS}+"
         tokens = "|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)) or r"(?!)"
         groups = (
             (Kind.WORD, _FIRST),
@@ -133,7 +148,7 @@ class Protector:
         # Nearly every sentence has no span, which this finds out at a fraction of the cost.
         unusual = rf"[^{known or _ANY_LETTER}{_PLAIN}]|[\d_]|{_CONTROLS}"
         inside = [re.escape(token) for token in special if not re.search(unusual, token)]
-        self._suspect = re.compile("|".join([unusual, r"[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\S)-|\(\)|www", *inside]))
+        self._suspect = re.compile("|".join([unusual, r"[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\w)-\w|\(\)|www", *inside]))
 
     def spans(self, text: str) -> list[Span]:
         """What is to be kept, in order; spans may touch, and do not overlap."""
