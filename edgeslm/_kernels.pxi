@@ -45,6 +45,7 @@ cdef extern from "kernels.h" nogil:
         float *sum
         float *acc
         void *scratch
+        slm_kv_view next
     ctypedef void slm_kv_store_fn(const float *, const float *, int64_t, const slm_kv_view *, int64_t)
     ctypedef void slm_attend_fn(const slm_attend *)
     ctypedef void slm_quantize_fn(const float *, int64_t, int64_t, int32_t, uint8_t *, float *)

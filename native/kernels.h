@@ -117,6 +117,7 @@ typedef struct slm_attend {
     float softcap;
     float *max, *sum, *acc; /* results: (n_q), (n_q), (n_q, slm_kv_width(d)) whose padding means nothing */
     void *scratch;          /* slm_attend_scratch bytes, 64-byte aligned */
+    slm_kv_view next;       /* the block that this thread takes up next, whose keys are to be on their way by then; NULLs: none */
 } slm_attend;
 
 /* For any attend kernel: a row of scores, one of 16-bit weights, a 16-bit query and two scales for each head. */

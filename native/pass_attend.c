@@ -8,7 +8,7 @@
 
 #include "pass.h"
 
-#define PIECES_PER_THREAD 4
+#define PIECES_PER_THREAD 8 /* of a lone tile: the last one keeps the other threads waiting */
 
 /* Softmax of n_q queries in progress: maximum, sum, and weighted values. */
 typedef struct state {
@@ -67,13 +67,11 @@ static tile open_tile(const slm_pass *pass, const slm_op *op, int64_t kv_head, i
     t.part = state_at(t.total.max + state_floats(a, n_q), n_q);
     t.seen = (slm_seen *)(void *)(t.part.max + state_floats(a, n_q));
     t.scratch = (float *)(void *)t.seen + slm_round_up(2 * n_q, 16);
-    memset(t.q, 0, (size_t)(n_q * t.width) * sizeof(float));
+    if (t.width > d) memset(t.q, 0, (size_t)(n_q * t.width) * sizeof(float));
     for (int64_t h = 0; h < n_q; h++) {
         const float *q = slm_row(pass, op->in[0], row + h / t.heads) + (kv_head * t.heads + h % t.heads) * d;
         memcpy(t.q + h * t.width, q, (size_t)d * sizeof(float));
     }
-    memset(t.total.acc, 0, (size_t)(n_q * t.width) * sizeof(float));
-    for (int64_t h = 0; h < n_q; h++) t.total.max[h] = -INFINITY, t.total.sum[h] = 0;
     return t;
 }
 
@@ -97,44 +95,52 @@ static slm_seen seen_of(const tile *t, int64_t i, int64_t block) {
     return first < stop ? (slm_seen){(int32_t)first, (int32_t)stop} : (slm_seen){0, 0};
 }
 
-static void attend_block(const tile *t, int64_t block, state part) {
+static slm_kv_view rows_of(const tile *t, int64_t block) { return slm_kv_at(t->cache, t->kv_head, block * SLM_KV_BLOCK); }
+
+/* Block `block` of those before `stop`, which the thread goes on with. */
+static void attend_block(const tile *t, int64_t block, int64_t stop, state part) {
     const slm_layer *a = t->layer;
     const slm_program *p = &t->pass->runner->program;
     for (int64_t i = 0; i < t->rows; i++)
         for (int64_t h = 0; h < t->heads; h++) t->seen[i * t->heads + h] = seen_of(t, i, block);
-    slm_kv_view rows = slm_kv_at(t->cache, t->kv_head, block * SLM_KV_BLOCK);
-    slm_attend call = {t->q,       t->rows * t->heads, a->head_dim, t->seen, rows, a->softcap, part.max, part.sum,
-                       part.acc, t->scratch};
+    slm_attend call = {t->q,     t->rows * t->heads, a->head_dim, t->seen,    rows_of(t, block), a->softcap, part.max,
+                       part.sum, part.acc,           t->scratch,  .next = {0}};
+    if (block + 1 < stop) call.next = rows_of(t, block + 1);
     t->pass->runner->kernels->attend[p->kv_format](&call);
 }
 
+/* What a sum counts whose maximum was `max` where the maximum is `top`: mostly all. */
+static float share(float max, float top) { return max == top ? 1 : expf(max - top); }
+
 /* Adds a block's part to the total. */
-static void merge(const tile *t, state part) {
+static void merge(const tile *t, state total, state part) {
     for (int64_t h = 0; h < t->rows * t->heads; h++) {
         if (part.sum[h] == 0) continue; /* saw nothing */
-        float top = t->total.max[h] > part.max[h] ? t->total.max[h] : part.max[h];
-        float old = expf(t->total.max[h] - top), new = expf(part.max[h] - top);
-        float *total = t->total.acc + h * t->width, *add = part.acc + h * t->width;
-        for (int64_t i = 0; i < t->width; i++) total[i] = total[i] * old + add[i] * new;
-        t->total.sum[h] = t->total.sum[h] * old + part.sum[h] * new;
-        t->total.max[h] = top;
+        float top = total.max[h] > part.max[h] ? total.max[h] : part.max[h];
+        float old = share(total.max[h], top), new = share(part.max[h], top);
+        float *sum = total.acc + h * t->width, *add = part.acc + h * t->width;
+        for (int64_t i = 0; i < t->width; i++) sum[i] = sum[i] * old + add[i] * new;
+        total.sum[h] = total.sum[h] * old + part.sum[h] * new;
+        total.max[h] = top;
     }
 }
 
-static void close_tile(const tile *t) {
+static void close_tile(const tile *t, state total) {
     int64_t d = t->layer->head_dim;
     for (int64_t h = 0; h < t->rows * t->heads; h++) {
         float *out = slm_row(t->pass, t->op->out[0], t->row + h / t->heads) + (t->kv_head * t->heads + h % t->heads) * d;
-        for (int64_t i = 0; i < d; i++) out[i] = t->total.acc[h * t->width + i] / t->total.sum[h];
+        for (int64_t i = 0; i < d; i++) out[i] = total.acc[h * t->width + i] / total.sum[h];
     }
 }
 
 static void attend_alone(const tile *t) {
-    for (int64_t b = first_block(t); b < stop_block(t); b++) {
-        attend_block(t, b, t->part);
-        merge(t, t->part);
+    int64_t first = first_block(t), stop = stop_block(t);
+    attend_block(t, first, stop, t->total);
+    for (int64_t b = first + 1; b < stop; b++) {
+        attend_block(t, b, stop, t->part);
+        merge(t, t->total, t->part);
     }
-    close_tile(t);
+    close_tile(t, t->total);
 }
 
 /* Cuts the rows into tiles; returns how many there are. */
@@ -176,11 +182,12 @@ static void attend_shared(const tile *t, int64_t i) {
     block_cut c = cut_blocks(t->pass, t->layer);
     int64_t n_q = t->rows * t->heads, floats = state_floats(t->layer, n_q);
     float *partials = t->pass->runner->partials + t->kv_head * c.blocks * floats;
-    for (int64_t b = i * c.size; b < c.blocks && b < (i + 1) * c.size; b++)
-        attend_block(t, first_block(t) + b, state_at(partials + b * floats, n_q));
+    int64_t first = first_block(t), stop = (i + 1) * c.size < c.blocks ? (i + 1) * c.size : c.blocks;
+    for (int64_t b = i * c.size; b < stop; b++) attend_block(t, first + b, first + stop, state_at(partials + b * floats, n_q));
     if (atomic_fetch_sub(t->pass->runner->unfinished + t->kv_head, 1) > 1) return;
-    for (int64_t b = 0; b < c.blocks; b++) merge(t, state_at(partials + b * floats, n_q));
-    close_tile(t);
+    state total = state_at(partials, n_q);
+    for (int64_t b = 1; b < c.blocks; b++) merge(t, total, state_at(partials + b * floats, n_q));
+    close_tile(t, total);
 }
 
 void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch) {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from edgeslm.devices import DATA, device_names, find_device
 from edgeslm.errors import ArgumentError
 from edgeslm.formats import FORMATS
 
+ARM = Path(__file__).parents[1] / "docs" / "arm.md"
 RAW = tomllib.loads(DATA.read_text("utf-8"))
 FIGURES = ("memory_bytes", "reserved_bytes", "read_bytes_per_s")
 
@@ -64,3 +67,35 @@ def test_slow_cores_bound_what_is_read() -> None:
 def test_an_unknown_device_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ArgumentError, match=r"rpi5-8gb.*this.*found 'gameboy'"):
         find_device("gameboy")
+
+
+def estimates() -> dict[str, dict[str, float]]:
+    """Loop → core → cycles per multiply-add, as the table of docs/arm.md tells."""
+    kinds = {
+        "Cortex-A53": "cortex-a53",
+        "Cortex-A72": "cortex-a72",
+        "Neoverse N1": "cortex-a76",
+        "Neoverse N2": "armv9",
+    }
+    head, *rows = re.findall(r"^\| (.+) \|$", ARM.read_text("utf-8").partition("## Estimated speed")[2], re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")] for row in (head, *rows)]
+    return {
+        row[0]: {kinds[name]: float(cell) for name, cell in zip(cells[0], row, strict=True) if name in kinds and cell}
+        for row in cells[1:]
+    }
+
+
+@pytest.mark.parametrize("kind", list(RAW["cores"]))
+def test_estimates_are_those_of_the_documentation(kind: str) -> None:
+    rows, core = estimates(), RAW["cores"][kind]
+    isa = "neon" if kind in ("cortex-a53", "cortex-a72") else "dotprod"
+    for form in ("q8", "q4"):
+        assert core["one_token"][form] == rows[f"{form} `{isa}`, 1 token"][kind]
+    many = {
+        form: rows[f"{form} `{isa}`, 4 tokens" + (" by 8 outputs" if isa == "dotprod" else "")] for form in ("q8", "q4")
+    }
+    if kind == "armv9":
+        many = dict.fromkeys(many, rows["q4 and q8 `i8mm`, 4 tokens by 8 outputs"])
+    assert core["many_tokens"] == {form: row[kind] for form, row in many.items()}
+    assert core["float"] == rows["f32, and f16 widened, 4 tokens by 4 outputs"][kind]
+    assert core["attention"] == rows["attention over f16"][kind]

@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that lacks a character still shows the rest
     logging.basicConfig(level=logging.WARNING, format="edgeslm: %(message)s")  # to stderr
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its warnings itself
     as_json = "--json" in arguments
     try:
         return int(edgeslm.main(arguments, prog_name="edgeslm", standalone_mode=False) or 0)

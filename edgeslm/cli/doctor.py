@@ -33,17 +33,19 @@ CPU_FEATURES = (
 
 
 @click.command(short_help="Show what edgeslm finds here.")
+@click.option("--timeout", type=click.FloatRange(min=1), default=60, show_default=True, help="Seconds for each engine.")
 @json_option
-def command(as_json: bool) -> None:
+def command(timeout: float, as_json: bool) -> None:
     """Show what edgeslm finds here: Python, CPU, engines (and why one cannot be used), package versions.
 
-    Each engine is tried in a process of its own, for at most a minute: whatever a library does there, it is reported.
+    Each engine is tried in a process of its own, which is stopped after --timeout seconds: whatever a library does
+    there, it is reported.
 
     \b
     edgeslm doctor
     edgeslm doctor --json
     """
-    found = examine()
+    found = examine(timeout)
     if as_json:
         print_json(found)
         return
@@ -54,14 +56,14 @@ def command(as_json: bool) -> None:
     print_table(("package", "version"), [(k, v or "not installed") for k, v in found["packages"].items()])
 
 
-def examine() -> dict[str, Any]:
+def examine(timeout_s: float) -> dict[str, Any]:
     """Everything that a report of a problem should contain."""
     from edgeslm.engines.registry import ENGINES
     from edgeslm.engines.threads import usable_cpus
     from edgeslm.engines.trial import why_not
 
     with ThreadPoolExecutor(len(ENGINES)) as pool:
-        reasons = dict(zip(ENGINES, pool.map(why_not, ENGINES), strict=True))
+        reasons = dict(zip(ENGINES, pool.map(lambda name: why_not(name, timeout_s), ENGINES), strict=True))
     return {
         "edgeslm": __version__,
         "python": platform.python_version(),

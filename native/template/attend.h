@@ -12,6 +12,8 @@
 #include "kv_rows.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define PRAGMA(x) _Pragma(#x)
+#define UNROLL(n) PRAGMA(GCC unroll n)
 
 enum { VECTORS = SLM_KV_LANES / LANES, BYTE_VECTORS = SLM_KV_BYTE_LANES / LANES }; /* of a panel's lanes */
 
@@ -32,10 +34,13 @@ INLINE slm_seen whole_panels(slm_seen seen) {
     return (slm_seen){seen.first / SLM_KV_LANES * SLM_KV_LANES, stop};
 }
 
-/* Has values on their way while keys are scored, and the keys of the next block while values are summed: each panel asks for as many
- * bytes as it has, `at` the same place. */
-INLINE void fetch(const void *from, int64_t at, int64_t bytes) {
-    for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch((const char *)from + at + b);
+/* What is needed next is asked for while a panel is multiplied, as many bytes as are read of it: values while keys are scored, the next
+ * block's keys while values are summed. A few lines at a time, as only so many can be on their way. Where nothing is needed, the panel
+ * itself is asked for, which costs less than asking whether. */
+INLINE const char *ahead_of(const void *from, int64_t at, const void *panel) { return from ? (const char *)from + at : (const char *)panel; }
+
+INLINE void fetch(const void *from, int64_t bytes) {
+    for (int64_t b = 0; from && b < bytes; b += 64) __builtin_prefetch((const char *)from + b);
 }
 
 /* Does the panel from row j on have lanes outside? */

@@ -1,54 +1,72 @@
 /* Scores and weighted sums over rows of f32 or f16, behind template/attend.h. The including file also defines LOAD_HALF(p): LANES
  * halves as floats. */
 
-enum { TOGETHER = 4 }; /* queries that share the loads of keys and values */
+enum { TOGETHER = VECTORS > 2 ? 4 : 6 }; /* queries that share the loads of keys and values, and whose sums fit the registers */
 
-/* out[h] = sum over steps of panel (steps, SLM_KV_LANES) times x[h][step]. */
-INLINE void dot_panel(const char *panel, int half, int64_t steps, const float *x, int64_t stride, int heads, VEC (*out)[VECTORS]) {
-    VEC acc[TOGETHER][VECTORS];
+/* Sums over steps of a panel (steps, SLM_KV_LANES) times x[h][step], for all n_q queries. */
+typedef struct float_call {
+    const char *panel;
+    int64_t steps;
+    const float *x;
+    int64_t stride;
+    float *out;
+    int64_t out_stride;
+    const char *ahead;
+} float_call;
+
+/* Unrolled, or gcc leaves the sums in memory. */
+INLINE void dot_panel(float_call c, int half, int heads) {
+    VEC sums[TOGETHER][VECTORS];
+    int64_t step_bytes = half ? 2 * SLM_KV_LANES : 4 * SLM_KV_LANES;
     for (int h = 0; h < heads; h++)
-        for (int v = 0; v < VECTORS; v++) acc[h][v] = ZERO();
-    for (int64_t i = 0; i < steps; i++) {
+        for (int v = 0; v < VECTORS; v++) sums[h][v] = ZERO();
+    for (int64_t i = 0; i < c.steps; i++) {
         VEC row[VECTORS];
+        __builtin_prefetch(c.ahead + i * step_bytes);
         for (int v = 0; v < VECTORS; v++) {
-            int64_t at = i * SLM_KV_LANES + v * LANES;
-            row[v] = half ? LOAD_HALF((const uint16_t *)(const void *)panel + at) : LOAD((const float *)(const void *)panel + at);
+            const char *at = c.panel + i * step_bytes + v * (step_bytes / VECTORS);
+            row[v] = half ? LOAD_HALF((const uint16_t *)(const void *)at) : LOAD((const float *)(const void *)at);
         }
+        UNROLL(6)
         for (int h = 0; h < heads; h++)
-            for (int v = 0; v < VECTORS; v++) acc[h][v] = FMA_SCALAR(acc[h][v], row[v], x[h * stride + i]);
+            for (int v = 0; v < VECTORS; v++) sums[h][v] = FMA_SCALAR(sums[h][v], row[v], c.x[h * c.stride + i]);
     }
     for (int h = 0; h < heads; h++)
-        for (int v = 0; v < VECTORS; v++) out[h][v] = acc[h][v];
+        for (int v = 0; v < VECTORS; v++) STORE(c.out + h * c.out_stride + v * LANES, sums[h][v]);
 }
 
-/* out[h * out_stride] (SLM_KV_LANES) of all queries. */
-INLINE void dot_all(const char *panel, int half, int64_t steps, const float *x, int64_t stride, int64_t n_q, float *out,
-                    int64_t out_stride) {
-    for (int64_t h = 0; h < n_q; h += TOGETHER, x += TOGETHER * stride) {
-        VEC sums[TOGETHER][VECTORS];
-        int heads = n_q - h < TOGETHER ? (int)(n_q - h) : TOGETHER;
-        switch (heads) {
-            case 1: dot_panel(panel, half, steps, x, stride, 1, sums); break;
-            case 2: dot_panel(panel, half, steps, x, stride, 2, sums); break;
-            case 3: dot_panel(panel, half, steps, x, stride, 3, sums); break;
-            default: dot_panel(panel, half, steps, x, stride, TOGETHER, sums);
-        }
-        for (int i = 0; i < heads; i++)
-            for (int v = 0; v < VECTORS; v++) STORE(out + (h + i) * out_stride + v * LANES, sums[i][v]);
+/* In tiles of about the same size. */
+INLINE void dot_all(float_call c, int half, int64_t n_q) {
+    for (int64_t tiles = (n_q + TOGETHER - 1) / TOGETHER; tiles > 0; tiles--) {
+        int64_t heads = (n_q + tiles - 1) / tiles;
+        if (heads == 1) dot_panel(c, half, 1);
+        else if (heads == 2) dot_panel(c, half, 2);
+        else if (heads == 3) dot_panel(c, half, 3);
+        else if (TOGETHER > 4 && heads == 4) dot_panel(c, half, 4);
+        else if (TOGETHER > 4 && heads == 5) dot_panel(c, half, 5);
+        else dot_panel(c, half, TOGETHER);
+        n_q -= heads;
+        c.x += heads * c.stride;
+        c.out += heads * c.out_stride;
+        c.ahead = c.panel;
     }
 }
 
 INLINE void score_float(const slm_attend *a, int half, slm_seen all, float *scores) {
     int64_t width = slm_kv_width(a->d), value_bytes = half ? 2 : 4;
     for (int64_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
-        fetch(a->rows.values, j * width * value_bytes, SLM_KV_LANES * width * value_bytes);
-        dot_all((const char *)a->rows.keys + j * width * value_bytes, half, a->d, a->q, width, a->n_q, scores + j, SLM_KV_BLOCK);
+        const char *panel = (const char *)a->rows.keys + j * width * value_bytes;
+        float_call call = {panel, a->d, a->q, width, scores + j, SLM_KV_BLOCK, ahead_of(a->rows.values, j * width * value_bytes, NULL)};
+        dot_all(call, half, a->n_q);
     }
 }
 
 INLINE void gather_float(const slm_attend *a, int half, slm_seen any, const float *weights) {
-    int64_t width = slm_kv_width(a->d), value_bytes = half ? 2 : 4;
-    for (int64_t i = 0; i < a->d; i += SLM_KV_LANES)
-        dot_all((const char *)a->rows.values + (i * SLM_KV_BLOCK + any.first * SLM_KV_LANES) * value_bytes, half,
-                any.stop - any.first, weights + any.first, SLM_KV_BLOCK, a->n_q, a->acc + i, width);
+    int64_t width = slm_kv_width(a->d), value_bytes = half ? 2 : 4, panel_bytes = SLM_KV_BLOCK * SLM_KV_LANES * value_bytes;
+    for (int64_t i = 0; i < width / SLM_KV_LANES; i++) {
+        const char *panel = (const char *)a->rows.values + i * panel_bytes + any.first * SLM_KV_LANES * value_bytes;
+        float_call call = {panel,        any.stop - any.first, weights + any.first, SLM_KV_BLOCK, a->acc + i * SLM_KV_LANES, width,
+                           ahead_of(a->next.keys, i * panel_bytes, panel)};
+        dot_all(call, half, a->n_q);
+    }
 }

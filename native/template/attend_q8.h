@@ -2,8 +2,9 @@
  * including file also defines
  *
  *     TILE_HEADS                queries at once at most, 4..6
- *     dot_slices(panel, slices, x, stride, heads, out)
- *                               out[h] = sum over slices of panel (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS) times x[h][slice]
+ *     dot_slices(panel, slices, x, stride, heads, ahead, out)
+ *                               out[h] = sum over slices of panel (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS) times x[h][slice]; there
+ *                               is a multiple of 4 of them. Fetches as much of ahead.
  *     PEAK(x, n)                the largest |x|, of a multiple of 16
  *     ROUND(x, inverse, limit, out)
  *                               16 values x * inverse, within -limit..limit, to int16
@@ -27,11 +28,12 @@ typedef struct panel_call {
     const float *row_scales, *lane_scales;
     float *out;
     int64_t out_stride;
+    const char *ahead;
 } panel_call;
 
 INLINE void run_tile(panel_call c, int heads) {
     VEC sums[TILE_HEADS][BYTE_VECTORS];
-    dot_slices(c.panel, c.slices, c.x, c.stride, heads, sums);
+    dot_slices(c.panel, c.slices, c.x, c.stride, heads, c.ahead, sums);
     for (int h = 0; h < heads; h++)
         for (int v = 0; v < BYTE_VECTORS; v++) {
             VEC scale = SET1(c.row_scales[h]);
@@ -55,6 +57,7 @@ INLINE void run_panel(panel_call c, int64_t n_q) {
         c.x += heads * c.stride;
         c.row_scales += heads;
         c.out += heads * c.out_stride;
+        c.ahead = (const char *)c.panel;
     }
 }
 
@@ -74,10 +77,17 @@ static void score(const slm_attend *a, slm_seen all, float *scores) {
     int64_t width = slm_kv_width(a->d);
     for (int64_t h = 0; h < a->n_q; h++)
         r.scales[h] = round_row(a->q + h * width, width, slm_query_limit(a->d), r.queries + h * width);
+    fetch(a->rows.value_scales, SLM_KV_BLOCK * sizeof(float));
     for (int64_t j = all.first; j < all.stop; j += SLM_KV_BYTE_LANES) {
-        fetch(a->rows.values, j * width, SLM_KV_BYTE_LANES * width);
-        panel_call call = {(const int8_t *)a->rows.keys + j * width, width / SLM_KV_BYTE_STEPS,  r.queries, width, r.scales, a->rows.key_scales + j,
-                           scores + j,                               SLM_KV_BLOCK};
+        panel_call call = {(const int8_t *)a->rows.keys + j * width,
+                           width / SLM_KV_BYTE_STEPS,
+                           r.queries,
+                           width,
+                           r.scales,
+                           a->rows.key_scales + j,
+                           scores + j,
+                           SLM_KV_BLOCK,
+                           ahead_of(a->rows.values, j * width, NULL)};
         run_panel(call, a->n_q);
     }
 }
@@ -88,9 +98,11 @@ static void gather(const slm_attend *a, slm_seen any, float *weights) {
     int64_t width = slm_kv_width(a->d), rows = all.stop - all.first;
     for (int64_t h = 0; h < a->n_q; h++)
         r.scales[h] = round_row(weights + h * SLM_KV_BLOCK + all.first, rows, SLM_WEIGHT_LIMIT, r.weights + h * SLM_KV_BLOCK + all.first);
+    fetch(a->next.key_scales, SLM_KV_BLOCK * sizeof(float));
     for (int64_t i = 0; i < a->d; i += SLM_KV_BYTE_LANES) {
         const int8_t *panel = (const int8_t *)a->rows.values + i * SLM_KV_BLOCK + all.first * SLM_KV_BYTE_LANES;
-        panel_call call = {panel, rows / SLM_KV_BYTE_STEPS, r.weights + all.first, SLM_KV_BLOCK, r.scales, NULL, a->acc + i, width};
+        panel_call call = {panel, rows / SLM_KV_BYTE_STEPS, r.weights + all.first, SLM_KV_BLOCK, r.scales, NULL, a->acc + i, width,
+                           ahead_of(a->next.keys, i * SLM_KV_BLOCK, panel)};
         run_panel(call, a->n_q);
     }
 }

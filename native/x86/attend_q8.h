@@ -6,19 +6,19 @@
 INLINE __m256i widen(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 
 /* Unrolled, or gcc leaves the sums in memory. */
-INLINE void dot_slices(const int8_t *panel, int64_t slices, const int16_t *x, int64_t stride, int heads, __m256 (*out)[BYTE_VECTORS]) {
+INLINE void dot_slices(const int8_t *panel, int64_t slices, const int16_t *x, int64_t stride, int heads, const char *ahead,
+                       __m256 (*out)[BYTE_VECTORS]) {
     __m256i low[TILE_HEADS], high[TILE_HEADS];
     for (int h = 0; h < heads; h++) low[h] = high[h] = _mm256_setzero_si256();
     for (int64_t i = 0; i < slices; i++) {
         __m256i a = widen(panel + 32 * i), b = widen(panel + 32 * i + 16);
-#ifdef __GNUC__
-#pragma GCC unroll 6
-#endif
+        UNROLL(6)
         for (int h = 0; h < heads; h++) {
             __m256i times = every_pair(x + h * stride + 2 * i);
             add_products(low + h, a, times);
             add_products(high + h, b, times);
         }
+        __builtin_prefetch(ahead + 32 * i);
     }
     for (int h = 0; h < heads; h++) {
         out[h][0] = _mm256_cvtepi32_ps(low[h]);

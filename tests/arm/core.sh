@@ -11,7 +11,7 @@ expect() { [ "$1" = "$2" ] || { echo "$QEMU_CPU: expected '$2', found '$1'" >&2;
 step "import"
 expect "$("$@" -c 'from edgeslm import _native; print(_native.isa())')" "$isa"
 step "doctor"
-found=$("$@" -m edgeslm doctor --json)
+found=$("$@" -m edgeslm doctor --timeout 900 --json) # emulated, all engines at once
 python3 - "$isa" "$found" <<'PYTHON'
 import json, sys
 isa, found = sys.argv[1], json.loads(sys.argv[2])

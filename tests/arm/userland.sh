@@ -2,17 +2,19 @@
 # A board without a board: Debian's userland for 64-bit ARM, emulated. The cross-built wheel is installed in it as a user would, offline in
 # a virtual environment, and must pass tests/arm/core.sh on every core. As root, on Debian.
 #
-#   tests/arm/userland.sh [--cpu cortex-a53,cortex-a72,cortex-a76,max] [--engines]
+#   tests/arm/userland.sh [--cpu cortex-a53,cortex-a72,cortex-a76,max] [--engines] [--root FOLDER]
 #
+# --root keeps Debian in that folder, and takes it from there the next time: configuring its packages is what takes longest.
 # --engines also installs ONNX Runtime and LiteRT, converts the embedded model for LiteRT there, and has both translate on A72 and max: an
 # engine that cannot must have been named by doctor, with a reason.
 set -euo pipefail
 script=$(realpath "$0")
-cpus=cortex-a53,cortex-a72,cortex-a76,max extras=
+cpus=cortex-a53,cortex-a72,cortex-a76,max extras= root=
 arguments=("$@")
 while [ $# -gt 0 ]; do
     case $1 in
         --cpu) cpus=${2:?a list of cores}; shift 2 ;;
+        --root) root=$(realpath -m "${2:?a folder}"); shift 2 ;;
         --engines) extras='[onnx,litert,convert]'; shift ;;
         *) sed -n 's/^#   *//p' "$script"; exit 2 ;;
     esac
@@ -20,7 +22,7 @@ done
 [ -n "${EDGESLM_OWN_MOUNTS:-}" ] || EDGESLM_OWN_MOUNTS=1 exec unshare --mount "$script" "${arguments[@]}"
 cd "$(dirname "$script")/../.."
 work=$(mktemp -d)
-root=$work/root
+root=${root:-$work/root}
 format=edgeslm-$$ # of binaries, in the kernel
 binfmt=/proc/sys/fs/binfmt_misc
 clean() {
@@ -48,8 +50,9 @@ step "the wheel, cross-built"
 tests/arm/wheel.sh "$work"
 
 step "Debian's userland for ARM"
-quietly debootstrap --foreign --arch=arm64 --variant=minbase \
+[ -e "$root/complete" ] || quietly debootstrap --foreign --arch=arm64 --variant=minbase \
     --include=python3-minimal,python3-venv,libstdc++6,ca-certificates bookworm "$root"
+rm -rf --one-file-system "$root"/{tree,venv,wheelhouse,litert}
 mv "$work/tree" "$root/tree"
 # The kernel runs its programs where it can be told how (F: by the emulator out here), else proot does.
 magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
@@ -61,7 +64,8 @@ else
     enter=(proot -0 -q "$qemu" -r "$root" -b /proc -b /dev -w /)
 fi
 enter+=(/usr/bin/env -i HOME=/root PATH=/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1)
-quietly "${enter[@]}" /debootstrap/debootstrap --second-stage
+[ -e "$root/complete" ] || quietly "${enter[@]}" /debootstrap/debootstrap --second-stage
+touch "$root/complete"
 [ "${enter[0]}" = proot ] || mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
 "${enter[@]}" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(uname -m), $(python3 --version)"'
 
@@ -92,7 +96,7 @@ if [ -n "$extras" ]; then
     step "the embedded model, converted for LiteRT there"
     on max edgeslm convert "$models/en-de-6m" /litert --to litert
     for core in cortex-a72 max; do
-        reasons=$(on "$core" edgeslm doctor --json)
+        reasons=$(on "$core" edgeslm doctor --timeout 900 --json)
         for engine in onnxruntime litert; do
             bundle=$models/en-de-6m-int8
             [ "$engine" = onnxruntime ] || bundle=/litert
