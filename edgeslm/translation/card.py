@@ -77,8 +77,12 @@ class Card:
         """The pairs to go through, the fewest: one, or several where there is no direct one.
 
         Raises:
-            ArgumentError: no way leads there.
+            ArgumentError: no way leads there, or it leads back.
         """
+        if source == target:
+            raise ArgumentError(
+                f"{source}→{target}: there is nothing to translate; this bundle translates {self._offer()}"
+            )
         ways: deque[list[Pair]] = deque([[]])
         seen = {source}
         while ways:

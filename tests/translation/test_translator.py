@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import edgeslm
 from edgeslm import Translator
 from edgeslm.errors import ArgumentError, BundleError, EngineError, MissingExtraError
 from edgeslm.translation.document import Sentence
+from edgeslm.translation.files import translate_file
 from edgeslm.translation.protect import Protector
 from edgeslm.translation.translator import EMBEDDED
 
@@ -103,17 +106,48 @@ def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: py
     assert translator.translate("I need new shoes.").text == "Ich brauche neue Schuhe."
 
 
-def test_pairs_without_a_direct_model_pivot(tmp_path: Path) -> None:
-    """The embedded model again as one from English to "xx" by way of German."""
-    folder = Path(shutil.copytree(EMBEDDED, tmp_path / "pivot"))
+@pytest.fixture(scope="module")
+def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
+    """The embedded model with a card that promises more: its answers in German to "en" and "xx" mean nothing."""
+    folder = Path(shutil.copytree(EMBEDDED, tmp_path_factory.mktemp("both") / "ways"))
     card = json.loads((folder / "translation.json").read_text())
-    card["pairs"].append({"source": "de", "target": "xx", "prompt": card["pairs"][0]["prompt"]})
+    for target in ("en", "xx"):
+        card["pairs"].append({"source": "de", "target": target, "prompt": "<s><2en> {text}<sep>"})
     rewrite(folder, "translation.json", json.dumps(card).encode())
-    with Translator.load(folder, threads=1) as found:
-        german = found.translate("I am here.", "en", "de").text
-        assert found.translate("I am here.", "en", "xx").text == found.translate(german, "de", "xx").text
-        with pytest.raises(ArgumentError, match="does not translate from it"):
-            found.translate("I am here.", "xx")
+    with Translator.load(folder, threads=2) as found:
+        yield found
+
+
+def test_a_model_for_both_directions(both_ways: Translator, translator: Translator) -> None:
+    texts = ["Where is the train station?", "Wo ist der Bahnhof, {name}?", "I am here, {name}.", "Ich bin müde."]
+    with pytest.raises(ArgumentError, match="de→en, de→xx"):
+        both_ways.translate_batch(texts)
+    assert [both_ways.language(text) for text in texts] == ["en", "de", "en", "de"]
+    assert str(both_ways.translate(texts[0])) == str(translator.translate(texts[0], "en", "de"))
+    english, german = (
+        both_ways.translate_batch(texts[::2], target="de"),
+        both_ways.translate_batch(texts[1::2], target="en"),
+    )
+    assert [(t.source, t.target) for t in (*english, *german)] == [("en", "de")] * 2 + [("de", "en")] * 2
+    assert all(t.text and t.text.count("{name}") == s.count("{name}") for s, t in zip(texts[1::2], german, strict=True))
+    assert [t.text for t in german] == [both_ways.translate(text, "de", "en").text for text in texts[1::2]]
+
+
+def test_a_file_in_a_language_that_nobody_named(both_ways: Translator, tmp_path: Path) -> None:
+    path, out = tmp_path / "in.md", tmp_path / "out.md"
+    path.write_text("# Guten Morgen\n\nIch brauche neue Schuhe. Wo ist der **Bahnhof**, {name}?\n", "utf-8")
+    report = translate_file(both_ways, path, out, target="en")
+    assert (report.source, report.target) == ("de", "en")
+    assert re.fullmatch(r"# .+\n\n.*\*\*.+\*\*.*\{name\}.*\n", out.read_text("utf-8"))
+
+
+def test_pairs_without_a_direct_model_pivot(both_ways: Translator) -> None:
+    german = both_ways.translate("I am here.", "en", "de").text
+    pivoted = both_ways.translate("I am here.", "en", "xx")
+    assert pivoted.text == both_ways.translate(german, "de", "xx").text
+    assert (pivoted.source, pivoted.target) == ("en", "xx")
+    with pytest.raises(ArgumentError, match="does not translate from it"):
+        both_ways.translate("I am here.", "xx")
 
 
 def rewrite(folder: Path, name: str, content: bytes) -> None:
