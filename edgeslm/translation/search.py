@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeslm.engines.protocol import Engine, Logits
 from edgeslm.engines.session import MAX_TOGETHER, Session, forward_together
@@ -94,12 +95,11 @@ class Beams:
         if self.query.fresh:
             for row, line in zip(logits, lines, strict=True):
                 _ban_repeats(row, line.tokens)
-        scores = _log_softmax(logits) + np.array([[line.score] for line in lines])
-        top = np.argpartition(scores, -self._looked_at, axis=None)[-self._looked_at :]
+        ids, scores = _best(logits, self._looked_at)
+        scores += [[line.score] for line in lines]
         chosen: list[tuple[int, int, float]] = []  # line, token, score
-        for at in sorted(top.tolist(), key=lambda i: (-scores.flat[i], i)):
-            line, token = divmod(at, scores.shape[1])
-            score = float(scores.flat[at])
+        for at in sorted(range(scores.size), key=lambda i: (-scores.flat[i], i))[: self._looked_at]:
+            line, token, score = at // scores.shape[1], int(ids.flat[at]), float(scores.flat[at])
             if token in self._ends:
                 tokens = lines[line].tokens
                 self._ended.append(Candidate(tokens, score / (len(tokens) + 1), True))
@@ -149,11 +149,13 @@ def _ban_repeats(row: Logits, tokens: Sequence[int]) -> None:
             row[tokens[i + 2]] = -np.inf
 
 
-def _log_softmax(logits: Logits) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted
+def _best(logits: Logits, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The ``count`` likeliest tokens of each row in the order of their ids, or all, and their log probabilities."""
+    count = min(count, logits.shape[1])
+    ids = np.sort(np.argpartition(logits, -count, axis=1)[:, -count:], axis=1)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    sums = np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)
+    return ids, np.take_along_axis(shifted, ids, axis=1) - np.log(sums)
 
 
 class _Waiting:
