@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -209,6 +208,8 @@ class Searcher:
         if workers <= 1:
             self._work(0, waiting, found)
             return found
+        from concurrent.futures import ThreadPoolExecutor  # takes a while
+
         with ThreadPoolExecutor(workers) as pool:
             try:
                 for future in [pool.submit(self._work, i, waiting, found) for i in range(workers)]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from edgeslm.bundle import Bundle
-from edgeslm.engines.registry import open_engine
+from edgeslm.engines import registry
+from edgeslm.engines.protocol import Engine
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError
 from edgeslm.generation.options import GENERATION_CONFIG, read_defaults
@@ -119,11 +120,7 @@ class Translator:
             raise BundleError(
                 f"{bundle.folder}: {GENERATION_CONFIG} names no eos_token_id, so no translation would end"
             )
-        count = resolve_threads(threads)
-        native = engine == "native" or (engine == "auto" and "onnx" in bundle.manifest.targets)
-        # A model of some megabytes is too small to be shared out: each core translates sentences of its own.
-        how = ("native", 1) if native else (engine, count)
-        engines = [open_engine(bundle, *how) for _ in range(count if native else 1)]
+        engines = _open(bundle, engine, resolve_threads(threads))
         asker = Asker(tokenizer, Searcher(engines, ends, batch), bundle.spec.context_length)
         fingerprint = hashlib.sha256(bundle.read(NAME) + engines[0].fingerprint.encode()).hexdigest()
         return cls(card, asker, Protector(card.letters, tokenizer.special_tokens), fingerprint)
@@ -263,6 +260,17 @@ class Translator:
                 texts = translate_sentences(texts, self._protector, self.card, asked)
             ranked.append([sentence.laid_out(text) for sentence, text in zip(sentences, texts, strict=True)])
         return ranked
+
+
+def _open(bundle: Bundle, name: str, threads: int) -> list[Engine]:
+    """An engine; of native ones a thread each, since a model of some megabytes is too small to be shared out."""
+    native = "onnx" in bundle.manifest.targets and registry.has_native_kernels()
+    if name != "native" and not (name == "auto" and native):
+        return [registry.open_engine(bundle, name, threads)]
+    first = registry.open_engine(bundle, "native", 1)
+    from edgeslm.engines.native import NativeEngine
+
+    return [first, *(NativeEngine.open(bundle, 1) for _ in range(threads - 1))]
 
 
 @dataclass

@@ -178,6 +178,12 @@ def test_random_texts(translator: Translator) -> None:
             assert after.text.count(piece) >= count, (before, after.text)
 
 
+def test_where_there_are_no_native_kernels_another_engine_translates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeslm.engines.registry.has_native_kernels", lambda: False)
+    with Translator.load() as found:
+        assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
+
+
 def test_bad_arguments(translator: Translator, tiny_bundle: Path) -> None:
     for arguments in ({"beams": 0}, {"beams": 17}, {"alternatives": -1}, {"format": "pdf"}, {"source": "xx"}):
         with pytest.raises(ArgumentError, match=next(iter(arguments)) if "source" not in arguments else "en→de"):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import PurePath
 from typing import Literal, get_args
 
 from edgeslm.errors import ArgumentError
-from edgeslm.translation.formats import html, markdown, subtitles, text
 from edgeslm.translation.formats.blocks import Block
 
 Format = Literal["text", "markdown", "html", "srt"]
-_BLOCKS: dict[Format, Callable[[str], Iterator[Block]]] = {
-    "text": text.blocks,
-    "markdown": markdown.blocks,
-    "html": html.blocks,
-    "srt": subtitles.blocks,
-}
+_MODULES: dict[Format, str] = {"text": "text", "markdown": "markdown", "html": "html", "srt": "subtitles"}
 _SUFFIXES: dict[str, Format] = {
     ".md": "markdown",
     ".markdown": "markdown",
@@ -34,9 +29,10 @@ def blocks(document: str, form: Format) -> Iterator[Block]:
     Raises:
         ArgumentError: an unknown format.
     """
-    if form not in _BLOCKS:
+    if form not in _MODULES:
         raise ArgumentError(f"format: expected one of {', '.join(get_args(Format))}; found {form!r}")
-    return _BLOCKS[form](document)
+    found: Iterator[Block] = import_module(f"{__name__}.{_MODULES[form]}").blocks(document)  # only what is needed
+    return found
 
 
 def format_of(path: PurePath) -> Format:
