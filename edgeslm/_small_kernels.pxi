@@ -51,9 +51,10 @@ def kv_store(str format, str isa, const float[:, ::1] keys not None, const float
 
 def attend(str format, str isa, const float[:, ::1] q not None, int64_t d, uint8_t[::1] block not None,
            const int32_t[:, ::1] seen not None, float softcap, float[::1] max not None, float[::1] sum not None,
-           float[:, ::1] acc not None):
+           float[:, ::1] acc not None, int64_t times=1):
     """Attention of heads q over a block of rows of width d from kv_store(), each over its rows seen (n_q, 2), into max, sum, acc.
 
+    Computed ``times`` times, to be timed.
     q and acc: (n_q, width), width being d rounded up to a multiple of 16; what lies behind d is 0 in q.
     """
     cdef slm_kernels table = _table(isa)
@@ -76,7 +77,9 @@ def attend(str format, str isa, const float[:, ::1] q not None, int64_t d, uint8
     call.max, call.sum, call.acc, call.scratch = &max[0], &sum[0], &acc[0, 0], &scratch[0]
     call.next = slm_kv_view(NULL, NULL, NULL, NULL)
     with nogil:
-        table.attend[f](&call)
+        while times > 0:
+            table.attend[f](&call)
+            times -= 1
 
 
 def read(str isa, const uint64_t[::1] words not None):

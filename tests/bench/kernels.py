@@ -4,7 +4,8 @@
 
 With few rows, weights are rotated through more copies than most caches hold, so GB/s is memory's; "x" is the cost in
 units of the first number of rows. Times are CPU time of the thread, the best of several, in which numbers of rows take
-turns. embed is called row by row: mostly the cost of a call.
+turns. embed is called row by row: mostly the cost of a call. attend: query heads of width 64 over a block of 256 cached
+rows, in cache; kv_store: keys and values written to one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ U16Array = npt.NDArray[np.uint16]
 ROWS = (1, 2, 4, 8, 16, 64, 256)
 FEW = 16  # rows of a step: each meets weights that come from memory
 REPEATS = 7
+CACHED, HEAD_DIM = 256, 64  # of a block of a cache
+HEADS = (1, 4, 7, 16, 64)  # that attend to it at once
 ROTATE_BYTES = 256 << 20
 
 
@@ -117,6 +120,28 @@ def bench_simple(op: str, format: str, isa: str, group: int, n: int, k: int) -> 
     print(f"{op} {format:3} {group:3} {isa:6} {values.shape[0]}x{k} {rate:9.0f} M values/s", flush=True)
 
 
+def bench_kv_store(format: str, isa: str) -> None:
+    rows = np.random.default_rng(0).standard_normal((2, CACHED, HEAD_DIM)).astype(np.float32)
+    seconds = best_time(lambda: len([_native.kv_store(format, isa, *rows, 0)]))
+    print(f"kv_store {format:3} {isa:7} {rows.size / seconds / 1e6:9.0f} M values/s", flush=True)
+
+
+def bench_attend(format: str, isa: str, heads: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((2, CACHED, HEAD_DIM)).astype(np.float32)
+    block = _native.kv_store(format, "ref", *rows, 0)
+    q = np.full((heads, HEAD_DIM), 0.1, np.float32)
+    seen = np.tile(np.array([0, CACHED], np.int32), (heads, 1))
+    top, total, acc = np.empty(heads, np.float32), np.empty(heads, np.float32), np.empty_like(q)
+    times = 8 if isa == "ref" else 4096 // heads
+
+    def run() -> int:
+        _native.attend(format, isa, q, HEAD_DIM, block, seen, 0.0, top, total, acc, times)
+        return times
+
+    rate = 2 * heads * CACHED * HEAD_DIM / best_time(run) / 1e9
+    print(f"attend {format:3} {isa:7} heads={heads:<3} {rate:7.1f} GMAC/s", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("op", "format", "isa"):
@@ -131,6 +156,10 @@ def main() -> None:
             continue
         if op == "read":
             bench_read(isa)
+        if op == "kv_store":
+            bench_kv_store(format, isa)
+        for heads in HEADS if op == "attend" else ():
+            bench_attend(format, isa, heads)
         if op in ("linear", "pack", "embed", "quantize"):
             for group in (32, 128) if FORMATS[format].grouped else (0,):
                 if op == "linear":

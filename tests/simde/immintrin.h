@@ -170,5 +170,6 @@ SIMDE_ADD int32_t simde_reduce_add_epi32(__m512i v) {
 /* AVX-VNNI: the same instructions, encoded for CPUs without AVX-512. */
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
 #define _mm_dpbusd_avx_epi32 simde_mm_dpbusd_epi32
+#define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
 
 #endif
