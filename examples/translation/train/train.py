@@ -5,10 +5,9 @@
         --dev data/dev --data data/train/en-de.tsv --data data/train/de-en.tsv
 
 RUN gets a checkpoint (Hugging Face Llama, bfloat16), state.pt to go on from, and log.jsonl. Run the same command
-again after a stop. The learning rate rises for the first 2 % and falls to nothing along half a cosine; Muon moves
-the matrices within layers, AdamW the rest. A file of distilled pairs is given like any other; with --repeat 2
---repeat 1 each epoch has the first --data twice and the second once. All is seeded but --segment-dropout: the
-tokenizers library draws it from the system.
+again after a stop. The learning rate rises for the first 2 % and falls to nothing along half a cosine. A file of
+distilled pairs is given like any other; with --repeat 2 --repeat 1 each epoch has the first --data twice and the
+second once. All is seeded but --segment-dropout: the tokenizers library draws it from the system.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def begin(start: Path | None, size: str, vocabulary: int, dropout: float) -> net
 @click.option("--tokens", type=Count(), required=True, help="To train on in all, padding not counted: 40M, 500k.")
 @click.option("--batch", type=Count(), default=4096, show_default=True, help="Tokens in a batch, padding counted.")
 @click.option("--every", type=Count(), default="500k", show_default=True, help="Tokens between dev losses and saves.")
-@click.option("--rate", type=float, default=2e-3, show_default=True, help="Highest learning rate.")
+@click.option("--rate", type=float, default=1e-3, show_default=True, help="Highest learning rate.")
 @click.option("--decay", type=float, default=0.1, show_default=True, help="Weight decay of the matrices.")
 @click.option("--dropout", type=float, default=0.1, show_default=True)
 @click.option("--segment-dropout", type=float, default=0.0, show_default=True, help="Share of merges left out.")

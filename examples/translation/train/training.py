@@ -1,4 +1,4 @@
-"""A training run: its optimizers, its schedule, and what it keeps to go on from."""
+"""A training run: its optimizer, its schedule, and what it keeps to go on from."""
 
 from __future__ import annotations
 
@@ -33,30 +33,17 @@ class Settings:
     device: str
 
 
-class Optimizers:
-    """Muon for the matrices within layers, AdamW for embeddings and norms.
+def adamw(model: network.Decoder, rate: float, decay: float) -> torch.optim.Optimizer:
+    """Norms do not decay."""
+    matrices = [p for p in model.parameters() if p.ndim == 2]
+    norms = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": decay}, {"params": norms, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
-    Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon.
-    """
 
-    def __init__(self, model: network.Decoder, rate: float, decay: float) -> None:
-        inner = [p for p in model.layers.parameters() if p.ndim == 2]
-        known = {id(p) for p in inner}
-        rest = [p for p in model.parameters() if id(p) not in known]
-        self.all: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(inner, lr=rate, weight_decay=decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0),
-        ]
-        self.rate = rate
-
-    def step(self, share: float) -> None:
-        """One step at `share` (0 to 1) of the whole training."""
-        rate = self.rate * min(share / 0.02, 0.5 + 0.5 * math.cos(math.pi * max(0.0, share - 0.02) / 0.98))
-        for optimizer in self.all:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+def rate_at(share: float) -> float:
+    """The part of the highest learning rate at a share of the training: up for 2 % of it, then down along a cosine."""
+    return min(share / 0.02, 0.5 + 0.5 * math.cos(math.pi * max(0.0, share - 0.02) / 0.98))
 
 
 @torch.no_grad()
@@ -76,7 +63,7 @@ class Training:
     def __init__(self, run: Path, model: network.Decoder, tokens: batches.Tokenizer, settings: Settings) -> None:
         self.run, self.tokens, self.settings = run, tokens, settings
         self.model = model.to(settings.device).train()
-        self.optimizers = Optimizers(model, settings.rate, settings.decay)
+        self.optimizer = adamw(model, settings.rate, settings.decay)
         self.seen = self.epoch = self.place = 0
         self.seconds = 0.0
         if (run / "state.pt").exists():
@@ -113,7 +100,10 @@ class Training:
             loss = self.model.loss(ids, asked, self.settings.smoothing)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizers.step(min(1.0, self.seen / self.settings.tokens))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate * rate_at(self.seen / self.settings.tokens)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
     def _log(self, loss: float, dev: list[Path]) -> None:
@@ -127,16 +117,15 @@ class Training:
     def _save(self) -> None:
         network.save(self.model, self.run)
         state = {name: getattr(self, name) for name in KEPT}
-        state["model"], state["random"] = self.model.state_dict(), torch.get_rng_state()
-        state["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers.all]
+        state["model"], state["optimizer"] = self.model.state_dict(), self.optimizer.state_dict()
+        state["random"] = torch.get_rng_state()
         torch.save(state, self.run / ".state.pt")
         (self.run / ".state.pt").replace(self.run / "state.pt")
 
     def _resume(self) -> None:
         state = torch.load(self.run / "state.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
-        for optimizer, kept in zip(self.optimizers.all, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         for name in KEPT:
             setattr(self, name, state[name])
