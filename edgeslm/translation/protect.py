@@ -100,9 +100,9 @@ _WORDS = (
     r"(?<!\w)[A-Z][a-z]{1,32}(?:[A-Z][a-z]{1,32}){1,8}(?!\w)",  # CamelCase
     r"(?<!\w)[A-Z]{2,32}(?:-[A-Z]{2,32}){1,8}(?!\w)",  # AB-CD
 )
-_TOUCHING = r"\w$€£¥#№+−±~@/§&=<>^-"  # what may stand right before a digit of a number or code
+_BESIDE = r"\w$€£¥#№+−±~@/§&=<^-"  # may stand right before a digit of a number or code, as may a ">" that ends no tag
 _NUMBERS = (
-    rf"(?:(?<![{_TOUCHING.replace('>', '')}])|(?<=\\[nrt]))[{_TOUCHING}]{{0,64}}?\d"
+    rf"(?:(?<![{_BESIDE}])|(?<=\\[nrt]))[>{_BESIDE}]{{0,64}}?\d"
     rf"(?:[\w€£¥‰#°²³/=*+&−-]|[%$](?![({{\w])|[.,:'’×–](?=\d)|\s(?=\d{{3}}(?!\d))){{0,120}}(?:\s?{_UNITS})?",
     rf"\d{{1,120}}(?:[.,:'’×–]\d{{1,20}}){{0,8}}(?:\s?{_UNITS})?",  # in what is too long for the above
     r"\+?\(\d{1,6}\)(?:[\s-]?\d{1,8}){0,8}",  # (030) 123
