@@ -69,6 +69,12 @@ def test_each_header_compiles_alone(header: Path, language: str, tmp_path: Path)
     subprocess.run(command, check=True)
 
 
+def test_the_program_for_other_systems_compiles() -> None:
+    program = Path(__file__).parents[1] / "portable" / "core.c"
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{NATIVE}"]
+    subprocess.run([tool("gcc"), *flags, str(program)], check=True)
+
+
 def isa_of(path: Path) -> str:
     return next((isa for isa in ISA_FLAGS if path.stem.endswith(f"_{isa}")), "ref")
 
