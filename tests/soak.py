@@ -145,14 +145,16 @@ def measure() -> tuple[int, int, int, int]:
 
 
 def work(soak: Soak, seconds: float) -> np.ndarray:
-    """Rows of seconds and what was measured then."""
-    start, rows = time.monotonic(), []
-    while (now := time.monotonic() - start) < seconds or not rows:
-        if not rows or now - rows[-1][0] >= SAMPLE_SECONDS:
+    """Rows of seconds and what was measured then, in an array made beforehand: what is measured must not grow by it."""
+    rows, count = np.zeros((int(seconds / SAMPLE_SECONDS) + 2, 5)), 0
+    start = time.monotonic()
+    while (now := time.monotonic() - start) < seconds or not count:
+        if not count or now - rows[count - 1, 0] >= SAMPLE_SECONDS:
             gc.collect()
-            rows.append((now, *measure()))
+            rows[count] = (now, *measure())
+            count += 1
         soak.step()
-    return np.array(rows)
+    return rows[:count]
 
 
 def ends(column: np.ndarray) -> dict[str, int]:
