@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What must work on one emulated core (QEMU_CPU): import with the right instruction set, doctor, run, translate, and the fast tests.
+# What must work on one emulated core (QEMU_CPU) with pages of some size (QEMU_PAGESIZE): import with the right instruction set, doctor,
+# run, translate, and the fast tests.
 #
 #   tests/arm/core.sh ISA KERNELS BUNDLE PYTHON...     from the tree; KERNELS is pytest's -k; PYTHON runs in the tree too
 set -euo pipefail
@@ -9,7 +10,7 @@ step() { printf '  %4ss  %s: %s\n' "$SECONDS" "$QEMU_CPU" "$1"; }
 expect() { [ "$1" = "$2" ] || { echo "$QEMU_CPU: expected '$2', found '$1'" >&2; exit 1; }; }
 
 step "import"
-expect "$("$@" -c 'from edgeslm import _native; print(_native.isa())')" "$isa"
+expect "$("$@" -c 'import mmap; from edgeslm import _native; print(_native.isa(), mmap.PAGESIZE)')" "$isa $QEMU_PAGESIZE"
 step "doctor"
 found=$("$@" -m edgeslm doctor --timeout 900 --json) # emulated, all engines at once
 python3 - "$isa" "$found" <<'PYTHON'
