@@ -66,8 +66,13 @@ fi
 enter+=(/usr/bin/env -i HOME=/root PATH=/venv/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1)
 [ -e "$root/complete" ] || quietly "${enter[@]}" /debootstrap/debootstrap --second-stage
 touch "$root/complete"
-# Not /sys: it tells of this machine's processors, over which LiteRT crashes as a program for ARM.
-[ "${enter[0]}" = proot ] || mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+if [ "${enter[0]}" = chroot ]; then
+    mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+    # LiteRT asks /sys for the processors. This machine's own, whose caches are no ARM core's, make it crash.
+    mountpoint -q "$root/sys" || mount -t tmpfs tmpfs "$root/sys"
+    mkdir -p "$root/sys/devices/system/cpu"
+    echo 0 | tee "$root"/sys/devices/system/cpu/{possible,present} >/dev/null
+fi
 "${enter[@]}" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(uname -m), $(python3 --version)"'
 
 step "what the wheel needs, downloaded; installed there without a network"

@@ -30,7 +30,7 @@ from edgeslm.errors import EdgeslmError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
-COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "600"))
+COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "400"))
 BATCHES, PER_CHILD = 8, 25
 MEMORY = 256 << 20  # address space of a child beyond its parent's; the model itself takes less than one megabyte
 MODEL = "Data/com.apple.CoreML/model.mlmodel"

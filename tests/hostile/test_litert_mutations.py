@@ -2,7 +2,7 @@
 
 LiteRT trusts its files and crashes on bad ones. A child may run normally or raise an error of ours; a signal, any
 other exception, or more than a few seconds of processor time is a failure. The manifest's hashes are made to fit.
-Environment: EDGESLM_MUTATIONS sets how many (600 by default), EDGESLM_MUTATION_SEED where the seeds start.
+Environment: EDGESLM_MUTATIONS sets how many (400 by default), EDGESLM_MUTATION_SEED where the seeds start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from edgeslm.spec import DecoderSpec
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
-COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "600"))
+COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "400"))
 FIRST_SEED = int(os.environ.get("EDGESLM_MUTATION_SEED", "0"))
 RAN, REFUSED = "ran", "refused"
 PER_CHILD = 20

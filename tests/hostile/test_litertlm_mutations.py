@@ -24,7 +24,7 @@ from edgeslm.tflite.container import check_litertlm
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
-COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "600")) // 2
+COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "400")) // 2
 PER_CHILD = 20
 MEMORY = 16 << 30
 BLOCK = 16 << 10  # sections begin at multiples of it: the header, then metadata, tokenizer and model

@@ -1,7 +1,7 @@
 """Bundles from strangers: seeded mutations, each opened and run in a child process of its own.
 
 A child may run normally or raise an error of ours. A signal, any other exception, or more than a few seconds of
-processor time is a failure. Environment: EDGESLM_MUTATIONS sets how many (600 by default).
+processor time is a failure. Environment: EDGESLM_MUTATIONS sets how many (400 by default).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edgeslm.converters.reference_answer import parse_answer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 
-COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "600"))
+COUNT = int(os.environ.get("EDGESLM_MUTATIONS", "400"))
 
 NUMBERS = [
     0,
