@@ -82,10 +82,12 @@ def test_a_pruned_vocabulary_keeps_what_its_tokens_are_made_of() -> None:
         sys.path.remove(str(RECIPE))
     merges = [["a", "b"], ["ab", "c"], ["b", "c"]]
     vocabulary = {"<s>": 0, "a": 1, "b": 2, "c": 3, "ab": 4, "abc": 5, "bc": 6}
-    keep = prune.chosen(vocabulary, prune.parts(merges), Counter(abc=5, bc=1), size=6)
-    assert keep == {"<s>", "a", "b", "c", "ab", "abc"}
     model = {"type": "BPE", "vocab": vocabulary, "merges": merges}
     outline = {"added_tokens": [{"id": 0, "content": "<s>"}], "model": model}
+    keep = prune.chosen(vocabulary, prune.parts(outline), Counter(abc=5, bc=1), size=6)
+    assert keep == {"<s>", "a", "b", "c", "ab", "abc"}
+    two_ways = {**outline, "model": {**model, "merges": [["a", "bc"], *merges]}}
+    assert prune.smaller(two_ways, keep)[0]["model"]["merges"] == [["a", "b"], ["ab", "c"]]
     found, rows = prune.smaller(outline, keep - {"ab", "abc"} | {"bc"})
     assert rows == [0, 1, 2, 3, 6]
     assert found["model"] == {**model, "vocab": {"<s>": 0, "a": 1, "b": 2, "c": 3, "bc": 4}, "merges": [["b", "c"]]}

@@ -21,8 +21,15 @@ import corpus
 from tokenizers import Tokenizer
 
 
-def parts(merges: list[list[str]]) -> dict[str, tuple[str, str]]:
-    return {a + b: (a, b) for a, b in merges}
+def pairs(outline: dict[str, Any]) -> list[tuple[str, str]]:
+    """The merges of a tokenizer.json, which older ones write as "a b"."""
+    merges = (merge.split(" ") if isinstance(merge, str) else merge for merge in outline["model"]["merges"])
+    return [(a, b) for a, b in merges]
+
+
+def parts(outline: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """What each merged token is made of."""
+    return {a + b: (a, b) for a, b in pairs(outline)}
 
 
 def chosen(vocabulary: dict[str, int], made_of: dict[str, tuple[str, str]], uses: Counter[str], size: int) -> set[str]:
@@ -43,7 +50,7 @@ def smaller(outline: dict[str, Any], keep: set[str]) -> tuple[dict[str, Any], li
     model = outline["model"]
     rows = sorted(identity for token, identity in model["vocab"].items() if token in keep)
     new = {old: index for index, old in enumerate(rows)}
-    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+    merges = [[a, b] for a, b in pairs(outline) if {a, b, a + b} <= keep]
     vocabulary = {
         token: new[old] for token, old in sorted(model["vocab"].items(), key=lambda item: item[1]) if token in keep
     }
@@ -51,7 +58,7 @@ def smaller(outline: dict[str, Any], keep: set[str]) -> tuple[dict[str, Any], li
     return {
         **outline,
         "added_tokens": added,
-        "model": {**model, "vocab": vocabulary, "merges": [[a, b] for a, b in pairs if a + b in keep]},
+        "model": {**model, "vocab": vocabulary, "merges": merges},
     }, rows
 
 
@@ -79,8 +86,7 @@ def main(folder: Path, out: Path, data: tuple[Path, ...], size: int) -> None:
     texts = [f" {side}" for path in data for pair in corpus.read(path) for side in pair]
     uses = Counter(token for found in tokens.encode_batch(texts, add_special_tokens=False) for token in found.tokens)
     outline = json.loads(tokens.to_str())
-    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in outline["model"]["merges"]]
-    smaller_outline, rows = smaller(outline, chosen(outline["model"]["vocab"], parts(merges), uses, size))
+    smaller_outline, rows = smaller(outline, chosen(outline["model"]["vocab"], parts(outline), uses, size))
     out.mkdir(parents=True, exist_ok=True)
     shrink(folder, out, rows)
     (out / "tokenizer.json").write_text(json.dumps(smaller_outline, ensure_ascii=False))
