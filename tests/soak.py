@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 
 import edgeslm
+from edgeslm import embedded
 from edgeslm.api import Model
 from edgeslm.errors import CancelledError
 
-EMBEDDED = Path(edgeslm.__file__).parent / "models" / "en-de-6m-int8"
 PROMPTS = (
     "<s><2de> I need new shoes.<sep>",
     "<s><2en> Wo ist der Bahnhof?<sep>",
@@ -199,7 +199,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--engine", default="native")
-    parser.add_argument("--bundle", type=Path, default=EMBEDDED, help="of the embedded translator (int8)")
+    parser.add_argument("--bundle", type=Path, default=embedded.BUNDLE, help="of the embedded translator (int8)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -15,9 +15,10 @@ from edgeslm.bundle import Bundle
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
 from edgeslm.converters.verify import verify
+from edgeslm.embedded import BUNDLE
+from edgeslm.embedded import CHECKPOINT as MODEL
 from edgeslm.errors import ArgumentError, BundleError
 
-MODEL = Path(edgeslm.__file__).parent / "models" / "en-de-6m"
 ANSWERS = {
     "I need new shoes.": "Ich brauche neue Schuhe.",
     "Where is the train station?": "Wo ist der Bahnhof?",
@@ -111,7 +112,7 @@ def test_the_bundle_carries_licence_and_card(bundle: Path) -> None:
 
 def test_the_embedded_bundle_is_what_the_checkpoint_converts_to(bundle: Path) -> None:
     """It spares a device the converter; `edgeslm convert` in edgeslm/models makes it again."""
-    shipped, made = Bundle.open(MODEL.with_name("en-de-6m-int8"), check="full"), Bundle.open(bundle)
+    shipped, made = Bundle.open(BUNDLE, check="full"), Bundle.open(bundle)
     assert shipped.spec == made.spec and shipped.fingerprint("onnx") == made.fingerprint("onnx")
     same = {name for name in made.manifest.files if made.manifest.files[name] == shipped.manifest.files[name]}
     assert same | {"README.md"} == made.manifest.files.keys()  # which tells what the engines of a machine reached

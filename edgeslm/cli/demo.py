@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeslm import embedded
 from edgeslm.cli.options import engine_option, json_option, threads_option
 from edgeslm.cli.output import (
     VERIFY_FAILED,
@@ -24,7 +25,6 @@ from edgeslm.cli.output import (
 if TYPE_CHECKING:
     from edgeslm.api import Model
 
-MODEL = Path(__file__).parents[1] / "models" / "en-de-6m"
 SENTENCES = (
     "I need new shoes.",
     "Where is the train station?",
@@ -67,7 +67,7 @@ def _demo(bundle: Path, engine: str, threads: int | None, show: Progress) -> dic
     from edgeslm.converters.policy import Options
 
     start = perf_counter()
-    report = convert(MODEL, bundle, options=Options("int8"), threads=threads, progress=show)
+    report = convert(embedded.CHECKPOINT, bundle, options=Options("int8"), threads=threads, progress=show)
     convert_s = perf_counter() - start
     assert report.verification is not None  # convert verifies unless told not to
     with load(bundle, engine=engine, threads=threads) as model:

@@ -12,13 +12,12 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
 
+from edgeslm.embedded import BUNDLE
 from edgeslm.engines.registry import ENGINES, open_engine, unavailable
 from edgeslm.errors import EdgeslmError, EngineError
 
-BUNDLE = Path(__file__).parents[1] / "models" / "en-de-6m-int8"
 PASSED = "edgeslm: the trial was passed"  # a line of its own near the end; libraries may print what they like
 TIMEOUT_S = 60.0  # a slow board needs some seconds to load a large library from its card
 KEPT, SHOWN = 8192, 200  # bytes of what a trial said last; characters of it that are shown

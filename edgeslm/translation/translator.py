@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 
+from edgeslm import embedded
 from edgeslm.bundle import Bundle
 from edgeslm.engines import registry
 from edgeslm.engines.protocol import Engine
@@ -26,7 +26,6 @@ from edgeslm.translation.phrases import Answer, translate_sentences
 from edgeslm.translation.protect import Protector
 from edgeslm.translation.search import Searcher
 
-EMBEDDED = Path(__file__).parents[1] / "models" / "en-de-6m-int8"
 Route = tuple[Pair, ...]
 WINDOW = 1024  # sentences that are translated together
 MAX_BEAMS = 16
@@ -108,7 +107,7 @@ class Translator:
         """
         if type(batch) is not int or not 1 <= batch <= 256:
             raise ArgumentError(f"batch: expected 1..256, found {batch!r}")
-        bundle = Bundle.open(EMBEDDED if path is None else path)
+        bundle = Bundle.open(embedded.BUNDLE if path is None else path)
         card = read_card(bundle)
         if not bundle.has(TOKENIZER_JSON):
             raise BundleError(f"{bundle.folder}: no {TOKENIZER_JSON}; a translator needs one")

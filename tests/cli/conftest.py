@@ -17,8 +17,7 @@ import pytest
 from edgeslm.cli import main
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
-
-MODEL = Path(__file__).parents[2] / "edgeslm" / "models" / "en-de-6m"
+from edgeslm.embedded import CHECKPOINT as MODEL
 
 
 @dataclass

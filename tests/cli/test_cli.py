@@ -265,7 +265,7 @@ def list_anew(folder: Path, name: str) -> None:
 
 
 def test_convert_and_run(edgeslm: Edgeslm, tmp_path: Path) -> None:
-    from edgeslm.cli.demo import MODEL
+    from edgeslm.embedded import CHECKPOINT as MODEL
 
     options = ("--quantize", "int4", "--embed", "int8", "--group-size", 64, "--context", 128, "--no-verify")
     done = edgeslm("convert", MODEL, tmp_path / "b", *options, "--json")
@@ -278,8 +278,8 @@ def test_convert_and_run(edgeslm: Edgeslm, tmp_path: Path) -> None:
 def test_a_conversion_that_differs_too_much_says_so(
     edgeslm: Edgeslm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgeslm.cli.demo import MODEL
     from edgeslm.converters import verify
+    from edgeslm.embedded import CHECKPOINT as MODEL
 
     monkeypatch.setitem(verify.LIMITS, "int8", {"kl": 0.0})
     done = edgeslm("convert", MODEL, tmp_path / "b", "--json")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeslm import embedded
 from edgeslm.bundle import Bundle
 from edgeslm.engines import registry, trial
 from edgeslm.engines.reference import ReferenceEngine
@@ -89,7 +90,7 @@ def test_an_installation_without_native_kernels(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(registry, "unavailable", without_native(registry.unavailable))
     monkeypatch.setattr(registry, "has_native_kernels", lambda: False)
     assert "pure Python" in registry.unavailable("native") and "reference" in registry.unavailable("native")
-    bundle = Bundle.open(trial.BUNDLE)
+    bundle = Bundle.open(embedded.BUNDLE)
     assert registry.engines_for(bundle, "onnx") == ["reference"]
     engine = open_engine(bundle)
     assert isinstance(engine, ReferenceEngine)

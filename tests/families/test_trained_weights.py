@@ -21,8 +21,8 @@ from edgeslm.converters.checkpoint_weights import widen
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
 from edgeslm.converters.safetensors_file import read_safetensors
+from edgeslm.embedded import CHECKPOINT as MODEL
 
-MODEL = Path(edgeslm.__file__).parent / "models" / "en-de-6m"
 Tensors = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 Disguise = Callable[[Tensors, dict[str, Any]], None]
 

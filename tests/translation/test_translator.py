@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 import edgeslm
-from edgeslm import Translator
+from edgeslm import Translator, embedded
 from edgeslm.errors import ArgumentError, BundleError, EngineError, MissingExtraError
 from edgeslm.translation.document import Sentence
 from edgeslm.translation.files import translate_file
 from edgeslm.translation.protect import Protector
-from edgeslm.translation.translator import EMBEDDED
 
 # EDGESLM_RANDOM_TEXTS=10000 for a long run.
 RANDOM_TEXTS = int(os.environ.get("EDGESLM_RANDOM_TEXTS", "150"))
@@ -109,7 +108,7 @@ def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: py
 @pytest.fixture(scope="module")
 def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
     """The embedded model with a card that promises more: its answers in German to "en" and "xx" mean nothing."""
-    folder = Path(shutil.copytree(EMBEDDED, tmp_path_factory.mktemp("both") / "ways"))
+    folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path_factory.mktemp("both") / "ways"))
     card = json.loads((folder / "translation.json").read_text())
     for target in ("en", "xx"):
         card["pairs"].append({"source": "de", "target": target, "prompt": "<s><2en> {text}<sep>"})
