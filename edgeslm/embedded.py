@@ -1,4 +1,4 @@
-"""The translator that comes with the package."""
+"""The models that come with the package: a translator, and a tiny one to try an engine with."""
 
 from __future__ import annotations
 
@@ -6,3 +6,4 @@ from pathlib import Path
 
 CHECKPOINT = Path(__file__).parent / "models" / "en-de-6m"  # what the converter takes
 BUNDLE = CHECKPOINT.with_name(f"{CHECKPOINT.name}-int8")  # made from it, for devices without the converter
+TRIAL = CHECKPOINT.with_name("trial")  # a random one for LiteRT, just to see its kernels run

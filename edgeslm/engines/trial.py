@@ -1,7 +1,7 @@
 """Does an engine work here? Tried in a process of its own: a library that crashes or hangs then takes nothing with it.
 
-Engines over the "onnx" target run the embedded translator; of the others the library is loaded. ``python -m
-edgeslm.engines.trial NAME`` is that process.
+Engines over the "onnx" target run the embedded translator, LiteRT a tiny model, and what they compute is compared with
+the original's answer; of Core ML the library is loaded. ``python -m edgeslm.engines.trial NAME`` is that process.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import IO
 
-from edgeslm.embedded import BUNDLE
-from edgeslm.engines.registry import ENGINES, open_engine, unavailable
+from edgeslm.embedded import BUNDLE, TRIAL
+from edgeslm.engines.registry import ENGINES, unavailable
 from edgeslm.errors import EdgeslmError, EngineError
 
 PASSED = "edgeslm: the trial was passed"  # a line of its own near the end; libraries may print what they like
@@ -87,27 +88,25 @@ def _lines(text: str) -> list[str]:
 
 
 def attempt(name: str) -> None:
-    """Load an engine's library and, where there is a bundle for it, run a few tokens."""
+    """Run an engine on a bundle that came with the package; where there is none for it, load its library."""
     if ENGINES[name][0] == "onnx":
-        _translate(name)
+        _run(name, BUNDLE)
     elif name == "litert":
-        importlib.import_module("edgeslm.engines.litert_runtime").import_litert()
+        _run(name, TRIAL)
     elif sys.platform == "darwin":
         importlib.import_module("coremltools")
     else:
         importlib.import_module("edgeslm.engines.coreml_interpreter.proto").model_class()
 
 
-def _translate(name: str) -> None:
+def _run(name: str, folder: Path) -> None:
     from edgeslm.bundle import Bundle
+    from edgeslm.converters.verify import verify
 
-    engine = open_engine(Bundle.open(BUNDLE), name, 1, force=True)
-    try:
-        logits = engine.new_session().forward([1, 2, 3])
-        if logits.shape != (1, engine.spec.vocab_size) or not (abs(logits) < 1e6).all():
-            raise EngineError("the logits of three tokens are not what they should be")
-    finally:
-        engine.close()
+    report = verify(Bundle.open(folder), engine=name, threads=1)
+    for found in (found for target in report.targets.values() for found in target):
+        if not found.kl <= found.limits["kl"]:  # a NaN fails too
+            raise EngineError(f"answers wrongly: KL {found.kl:.2g} from the original, at most {found.limits['kl']:g}")
 
 
 if __name__ == "__main__":

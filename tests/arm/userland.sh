@@ -104,7 +104,7 @@ done
 if [ -n "$extras" ]; then
     step "the embedded model, converted for LiteRT there"
     on max edgeslm convert "$models/en-de-6m" /litert --to litert
-    for core in cortex-a72 max; do
+    for core in cortex-a72 cortex-a76; do
         reasons=$(on "$core" edgeslm doctor --timeout 900 --json)
         for engine in onnxruntime litert; do
             bundle=$models/en-de-6m-int8

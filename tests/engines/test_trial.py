@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import make_trial
+import numpy as np
 import pytest
 
 from edgeslm import embedded
@@ -14,6 +19,7 @@ from edgeslm.engines import registry, trial
 from edgeslm.engines.reference import ReferenceEngine
 from edgeslm.engines.registry import open_engine
 from edgeslm.engines.trial import why_not
+from edgeslm.errors import EngineError
 
 Fake = Callable[[str], str]
 
@@ -35,6 +41,27 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 @pytest.mark.parametrize("name", ["native", "reference", "onnxruntime", "litert", "coreml"])
 def test_engines_pass_here(name: str) -> None:
     assert why_not(name) == ""
+
+
+def test_wrong_answers_are_told(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(embedded.TRIAL, tmp_path / "trial"))
+    with np.load(folder / "reference.npz") as stored:
+        arrays = dict(stored)
+    arrays["logsumexp"] += 1
+    np.savez(folder / "reference.npz", **arrays)
+    manifest = json.loads((folder / "edgeslm.json").read_text())
+    raw = (folder / "reference.npz").read_bytes()
+    manifest["files"]["reference.npz"] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
+    (folder / "edgeslm.json").write_text(json.dumps(manifest))
+    with pytest.raises(EngineError, match="answers wrongly: KL"):
+        trial._run("litert", folder)
+
+
+def test_the_trial_is_what_its_script_makes(tmp_path: Path) -> None:
+    make_trial.make(tmp_path / "made")
+    made, shipped = Bundle.open(tmp_path / "made"), Bundle.open(embedded.TRIAL, check="full")
+    assert made.fingerprint("litert") == shipped.fingerprint("litert")
+    assert made.manifest.files["reference.npz"] == shipped.manifest.files["reference.npz"]
 
 
 def test_an_instruction_set_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
