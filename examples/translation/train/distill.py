@@ -23,6 +23,7 @@ import network
 import prepare
 import search
 import torch
+import workers
 from rich.progress import track
 
 CHUNK = 4096  # sentences between two saves
@@ -67,6 +68,7 @@ def main(
 ) -> None:
     if threads:
         torch.set_num_threads(threads)
+    workers.begin()
     target = corpus.direction(out)[0 if reverse else 1]
     tokens = batches.tokenizer(teachers[0])
     models = [
@@ -76,14 +78,20 @@ def main(
     sentences = list(dict.fromkeys(pair[0] for path in sources for pair in corpus.read(path)))
     parts = out.with_suffix(".parts")
     made = done(parts)
-    left = [sentence for sentence in sentences if sentence not in made]
-    for start in track(range(0, len(left), CHUNK), f"{out.stem}: {len(left):,} sentences left"):
+    left = workers.share([sentence for sentence in sentences if sentence not in made])
+    for start in track(
+        range(0, len(left), CHUNK), f"{out.stem}: {len(left):,} sentences left", disable=workers.rank() > 0
+    ):
         chunk = left[start : start + CHUNK]
         found = {
             chunk[index]: corpus.clean(text) for index, text in search.translate(models, tokens, target, chunk, beam)
         }
-        corpus.write(parts / f"{len(made):08}.tsv", found.items())
+        corpus.write(parts / f"{len(made):08}-{workers.rank()}.tsv", found.items())
         made |= found
+    workers.wait()
+    if workers.rank():
+        return
+    made = done(parts)
     kept_out = prepare.held_out(data)
     pairs = [
         (made[s], s) if reverse else (s, made[s]) for s in sentences if made[s] and corpus.key(made[s]) not in kept_out

@@ -20,6 +20,7 @@ import batches
 import click
 import network
 import torch
+import workers
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from training import Settings, Training
 
@@ -81,20 +82,24 @@ def main(
 ) -> None:
     if threads:
         torch.set_num_threads(threads)
+    workers.begin()
     torch.manual_seed(settings["seed"])
     tokens = batches.tokenizer(vocabulary)
     run.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(vocabulary / name, run / name)
-    training = Training(run, begin(start, size, tokens.get_vocab_size(), dropout), tokens, Settings(**settings))
+    model = begin(start, size, tokens.get_vocab_size(), dropout)
+    torch.manual_seed(settings["seed"] + workers.rank())  # the weights alike, dropout not
+    training = Training(run, model, tokens, Settings(**settings))
     tests = sorted({dev / path.name for path in data})
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"))
-    with Progress(*columns) as progress:
+    with Progress(*columns, disable=workers.rank() > 0) as progress:
         task = progress.add_task(run.name, total=training.settings.tokens, completed=training.seen, speed="")
         for loss in training.losses(batches.read(data, repeat), tests):
             speed = f"loss {loss:.3f}, {training.seen / training.seconds:,.0f} tokens/s"
             progress.update(task, completed=training.seen, speed=speed)
-    click.echo(f"{run}: {training.seen:,} tokens in {training.seconds:,.0f} s")
+    if not workers.rank():
+        click.echo(f"{run}: {training.seen:,} tokens in {training.seconds:,.0f} s")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import batches
 import network
 import numpy as np
 import torch
+import workers
 from torch import Tensor
 
 KEPT = ("seen", "epoch", "place", "seconds")
@@ -75,7 +76,7 @@ class Training:
         for ids, asked in self._batches(directions):
             began = time.monotonic()
             loss = self._step(ids, asked)
-            self.seen += int((ids != 0).sum())
+            self.seen += workers.total(int((ids != 0).sum()))
             self.place += 1
             self.seconds += time.monotonic() - began
             yield loss
@@ -88,7 +89,8 @@ class Training:
                 return
 
     def _batches(self, directions: list[batches.Direction]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of epoch after epoch, from the place where the run stands."""
+        """Batches of epoch after epoch, from the place where the run stands; each worker has its share of the pairs."""
+        directions = [replace(found, pairs=workers.share(found.pairs)) for found in directions]
         while self.seen < self.settings.tokens:
             found = batches.examples(self.tokens, directions, self.settings.segment_dropout)
             order = batches.batches(found, self.settings.batch, np.random.default_rng([self.settings.seed, self.epoch]))
@@ -99,6 +101,7 @@ class Training:
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.device == "cuda"):
             loss = self.model.loss(ids, asked, self.settings.smoothing)
         loss.backward()
+        workers.average(p.grad for p in self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate * rate_at(self.seen / self.settings.tokens)
@@ -108,13 +111,20 @@ class Training:
 
     def _log(self, loss: float, dev: list[Path]) -> None:
         self.model.eval()
-        found = {path.stem: round(loss_of(self.model, self.tokens, path, self.settings.device), 4) for path in dev}
+        own = [
+            (p.stem, round(loss_of(self.model, self.tokens, p, self.settings.device), 4)) for p in workers.share(dev)
+        ]
+        found = dict(workers.gather(own))
         self.model.train()
+        if workers.rank():
+            return
         line = {"tokens": self.seen, "seconds": round(self.seconds), "loss": round(loss, 4), "dev": found}
         with (self.run / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
+        if workers.rank():
+            return
         network.save(self.model, self.run)
         state = {name: getattr(self, name) for name in KEPT}
         state["model"], state["optimizer"] = self.model.state_dict(), self.optimizer.state_dict()
@@ -126,6 +136,7 @@ class Training:
         state = torch.load(self.run / "state.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
+        if not workers.rank():
+            torch.set_rng_state(state["random"])
         for name in KEPT:
             setattr(self, name, state[name])
