@@ -48,7 +48,7 @@ sacrebleu, on sentences of which neither side is in any training data:
 
 ## Training
 
-Distilled with `examples/translation/train` of edgeslm from teachers that were trained on the same sentence pairs.
+{training}
 
 ## Licence and data
 
@@ -57,7 +57,12 @@ Weights: Apache-2.0. Training data: sentence pairs from [tatoeba.org](https://ta
 """
 
 
-def card(name: str, run: Path, pairs: list[tuple[str, str]], scores: Path) -> str:
+TRAINING = (
+    "Distilled with `examples/translation/train` of edgeslm from teachers that were trained on the same sentence pairs."
+)
+
+
+def card(name: str, run: Path, pairs: list[tuple[str, str]], scores: Path, training: str) -> str:
     with safe_open(run / "model.safetensors", "np") as tensors:
         size = sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
     found = [json.loads(line) for line in scores.read_text().splitlines()]
@@ -71,6 +76,7 @@ def card(name: str, run: Path, pairs: list[tuple[str, str]], scores: Path) -> st
         languages=", ".join(languages),
         size=size / 1e6,
         scores="\n".join(rows),
+        training=training,
         directions=", ".join(f"{source} → {target}" for source, target in pairs),
         tags=", ".join(f"`<2{language}>`" for language in languages),
     )
@@ -101,9 +107,20 @@ def translation(pairs: list[tuple[str, str]]) -> dict[str, object]:
     type=click.Path(path_type=Path, exists=True),
     help="The chat template that vocabulary.py wrote.",
 )
-def main(run: Path, out: Path, name: str, names: tuple[str, ...], scores: Path, template: Path) -> None:
+@click.option("--licence", required=True, type=click.Path(path_type=Path, exists=True), help="LICENSE to put there.")
+@click.option("--training", default=TRAINING, help="What the card says of the training, in Markdown.")
+def main(
+    run: Path,
+    out: Path,
+    name: str,
+    names: tuple[str, ...],
+    scores: Path,
+    template: Path,
+    licence: Path,
+    training: str,
+) -> None:
     pairs = [corpus.direction(Path(pair)) for pair in names]
-    text = card(name, run, pairs, scores)
+    text = card(name, run, pairs, scores, training)
     out.mkdir(parents=True, exist_ok=True)
     for file in (
         "config.json",
@@ -114,6 +131,7 @@ def main(run: Path, out: Path, name: str, names: tuple[str, ...], scores: Path, 
     ):
         shutil.copyfile(run / file, out / file)
     shutil.copyfile(template, out / "chat_template.jinja")
+    shutil.copyfile(licence, out / "LICENSE")
     (out / "translation.json").write_text(json.dumps(translation(pairs), indent=1, ensure_ascii=False) + "\n")
     (out / "README.md").write_text(text)
     click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
