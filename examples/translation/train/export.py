@@ -78,7 +78,7 @@ def card(name: str, run: Path, pairs: list[tuple[str, str]], scores: Path, train
         scores="\n".join(rows),
         training=training,
         directions=", ".join(f"{source} → {target}" for source, target in pairs),
-        tags=", ".join(f"`<2{language}>`" for language in languages),
+        tags=", ".join(f"`<2{language}>`" for language in dict.fromkeys(target for _, target in pairs)),
     )
 
 
