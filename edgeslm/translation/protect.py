@@ -65,10 +65,13 @@ _WORDS = (
     r"\{\{\{?[^{}\n]{0,200}+\}\}\}?|\{%[^{}\n]{0,200}+\}|\{#[^{}\n]{0,200}+\}",  # templates
     r"[$#@%]\{[^{}\n]{0,200}+\}(?:[.,]\d{1,9})?",
     r"\[\[[^\[\]\n]{1,200}+\]\]",  # [[page|text]]
+    r"\[[A-Z][A-Z0-9]{1,32}(?:[_ -][A-Z0-9]{1,32}){0,4}\](?![\[(])",  # [YOUR NAME],
+    r"\(\([A-Z][A-Z0-9_]{1,64}\)\)",  # ((NAME))
     r"\(\{[^{}\n]{0,200}+\}\)",  # ({name}), with its brackets
     r"\{[^{}\n]{0,200}+\}(?:\w{1,8}\{[^{}\n]{0,200}+\}){0,8}",  # {0}, and {0}x{1}
     r"%\([^()\n]{1,64}+\)[-+0#]{0,4}\d{0,3}(?:\.\d{1,3})?[a-zA-Z]",
-    r"%(?:\d{1,2}\$)?[-+0#]{0,4}(?:\d{1,3}|\*)?(?:\.(?:\d{1,3}|\*))?(?:hh|h|ll|l|z|j|t|q|L)?[sdiufFgGxXoeEcpaA@%](?!\w)",
+    r"%(?:\d{1,2}\$)?[-+0#]{0,4}(?:\d{1,3}|\*)?(?:\.(?:\d{1,3}|\*))?(?:hh|h|ll|l|z|j|t|q|L)?"
+    r"[sdiufFgGxXoeEcpaAnb@%](?!\w|\$\w)",
     r"%@|%\w{1,32}\$[-+0#]{0,4}\d{0,3}[a-zA-Z@](?!\w)",
     r"%\w{1,64}%",
     r"```[^`\n]{1,500}+```|``[^\n]{1,500}?``|`[^`\n]{1,500}+`",
@@ -80,18 +83,22 @@ _WORDS = (
     rf"(?<![\w&])[@#]{_NAME}(?:[.@-]\w{{1,63}}){{0,8}}",  # mentions, tags
     r":[A-Za-z+-][\w+-]{0,63}:",  # :shortcode:
     r"(?<![\w:]):[A-Za-z]\w{0,63}",  # :name
+    rf"@:{_NAME}(?:\.{_NAME}){{0,8}}",  # @:linked.message
+    r"\$\$[^$\n]{1,200}+\$\$",  # formulas
     rf"\${_NAME}\([^()\n]{{0,100}}\)|(?<!\w)(?:(?:\${_NAME}){{1,8}}|\$\$)",  # $t(key), $name
     r"(?:(?<![\w-])--|(?<![^\s(\"'*])-)[A-Za-z][\w-]{0,63}(?:=[^\s\"']{0,200})?",  # --option
-    r"(?<!\w)__[a-z]{1,64}(?:_[a-z]{1,64}){0,8}__(?!\w)",
+    r"(?<!\w)__(?:[a-z]{1,64}(?:_[a-z]{1,64}){0,8}|[A-Z][A-Z0-9]{0,63}(?:_[A-Z0-9]{1,64}){0,8})__(?!\w)",
     rf"(?<![\w.-]){_NAME}(?:(?:::|->){_NAME}){{1,8}}",  # std::string
     rf"(?<![\w.-]){_NAME}\[[^\[\]\s]{{0,64}}\](?![\[(])",  # a[0]
     rf"(?<![\w.-]){_NAME}[=!<>+*-]?=(?:\"[^\"\n]{{0,200}}\"|[^\s=\"'<>]{{1,200}})",  # key=value
     rf"(?<!\w){_NAME}(?:\+{_NAME}){{1,8}}",  # Ctrl+C
     r"(?<!\w)\w{1,32}\+\+|(?<!\w)[A-Z]#(?!\w)",  # C++, C#
+    r"(?<!\w)[A-Za-z]{1,8}[²³¹⁰-⁹₀-₉]\w{0,32}",  # x², H₂O
     r"[⌘⌥⇧⌃]{1,4}\w{1,16}",
     r"(?<![\w.:-])[a-z][\w-]{0,63}+(?::[a-z0-9][\w-]{0,127}+){1,4}",  # common:ok
     rf"(?<![\w.-]){_NAME}(?:(?:::|->|\.){_NAME}){{0,4}}\(\)",  # calls
     rf"(?<![\w.-]){_NAME}(?:::|->|\.){_NAME}\([^()\n]{{0,100}}\)",
+    rf"(?<![\w.-]){_NAME}\((?=[^()\n]{{0,100}}[,=\"'_\d])[^()\n]{{1,100}}\)",  # f(x, 1), but not file(s)
     r"(?<![\w.@-])\w[\w-]{0,63}+(?:[./][\w-]{1,63}+){0,7}\.[A-Za-z][\w-]{1,63}+"  # example.org, a/b.txt,
     r"(?:/[^\s<>\"`]{0,500})?",  # example.org/a
     r"(?<![\w.])\.[A-Za-z]\w{1,31}",  # .NET
@@ -149,7 +156,9 @@ class Protector:
         # Nearly every sentence has no span, which this finds out at a fraction of the cost.
         unusual = rf"[^{known or _ANY_LETTER}{_PLAIN}]|[\d_]|{_CONTROLS}"
         inside = [re.escape(token) for token in special if not re.search(unusual, token)]
-        self._suspect = re.compile("|".join([unusual, r"[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\w)-\w|\(\)|www", *inside]))
+        self._suspect = re.compile(
+            "|".join([unusual, r"[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\w)-\w|\(\)|\w\(|\(\(|www", *inside])
+        )
 
     def spans(self, text: str) -> list[Span]:
         """What is to be kept, in order; spans may touch, and do not overlap."""
