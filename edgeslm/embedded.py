@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CHECKPOINT = Path(__file__).parent / "models" / "en-de-6m"  # what the converter takes
-BUNDLE = CHECKPOINT.with_name(f"{CHECKPOINT.name}-int8")  # made from it, for devices without the converter
+CHECKPOINT = Path(__file__).parent / "models" / "everyday-en-de"  # what the converter takes
+BUNDLE = CHECKPOINT.with_name(f"{CHECKPOINT.name}-int4")  # made from it, for devices without the converter
 TRIAL = CHECKPOINT.with_name("trial")  # a random one for LiteRT, just to see its kernels run

@@ -199,7 +199,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--engine", default="native")
-    parser.add_argument("--bundle", type=Path, default=embedded.BUNDLE, help="of the embedded translator (int8)")
+    parser.add_argument("--bundle", type=Path, default=embedded.BUNDLE, help="of the embedded translator")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
 """The translator beside CTranslate2 and onnxruntime-genai: sentences per second, quality, load time, memory.
 
-    ct2-transformers-converter --model edgeslm/models/en-de-6m --quantization int8 --output_dir ct2
-    edgeslm convert edgeslm/models/en-de-6m int4 --quantize int4 --embed int8
+    ct2-transformers-converter --model edgeslm/models/everyday-en-de --quantization int8 --output_dir ct2
+    edgeslm convert edgeslm/models/everyday-en-de int4 --quantize int4 --embed int8
     python tests/bench/translate.py eng-deu.test.tsv.xz --ctranslate2 ct2 --genai int4 [--python .venv-ct2/bin/python]
 
 Every contestant lives in a process of its own and they take turns, round after round; each ratio is the median of those
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "edgeslm" / "models" / "en-de-6m"
+MODEL = ROOT / "edgeslm" / "models" / "everyday-en-de"
 PROMPT, END = "<s><2de> {}<sep>", "</s>"
 Run = Callable[[list[Any]], list[Any]]
 

@@ -61,7 +61,9 @@ def test_the_trial_is_what_its_script_makes(tmp_path: Path) -> None:
     make_trial.make(tmp_path / "made")
     made, shipped = Bundle.open(tmp_path / "made"), Bundle.open(embedded.TRIAL, check="full")
     assert made.fingerprint("litert") == shipped.fingerprint("litert")
-    assert made.manifest.files["reference.npz"] == shipped.manifest.files["reference.npz"]
+    with np.load(made.folder / "reference.npz") as new, np.load(shipped.folder / "reference.npz") as old:
+        assert new.files == old.files
+        np.testing.assert_allclose(new["logsumexp"], old["logsumexp"], rtol=1e-5)  # BLAS sums in its own order
 
 
 def test_an_instruction_set_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def original() -> Tensors:
 def disguised(folder: Path, original: Tensors, disguise: Disguise) -> Path:
     shutil.copytree(MODEL, folder)
     config = json.loads((MODEL / "config.json").read_text())
-    for key in ("attention_bias", "mlp_bias", "pretraining_tp"):
+    for key in ("attention_bias", "mlp_bias"):
         del config[key]
     config["model_type"] = disguise.__name__
     tensors = {name: values.copy() for name, values in original.items()}
