@@ -58,9 +58,9 @@ def command(timeout: float, as_json: bool) -> None:
 
 def examine(timeout_s: float) -> dict[str, Any]:
     """Everything that a report of a problem should contain."""
+    from edgeslm.cli.trial import why_not
     from edgeslm.engines.registry import ENGINES
     from edgeslm.engines.threads import usable_cpus
-    from edgeslm.engines.trial import why_not
 
     with ThreadPoolExecutor(len(ENGINES)) as pool:
         reasons = dict(zip(ENGINES, pool.map(lambda name: why_not(name, timeout_s), ENGINES), strict=True))

@@ -222,7 +222,7 @@ def test_doctor(edgeslm: Edgeslm, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["edgeslm"] == __version__ and found["threads"] >= 1
     assert all(set(engine) == {"available", "reason"} for engine in found["engines"].values())
     assert found["engines"]["native"]["available"] and found["isa"]
-    monkeypatch.setattr("edgeslm.engines.trial.why_not", lambda name, _: "crashes: SIGILL" if name == "native" else "")
+    monkeypatch.setattr("edgeslm.cli.trial.why_not", lambda name, _: "crashes: SIGILL" if name == "native" else "")
     refused = edgeslm("doctor", "--json").json
     assert refused["isa"] is None
     assert refused["engines"]["native"] == {"available": False, "reason": "crashes: SIGILL"}

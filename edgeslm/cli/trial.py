@@ -1,7 +1,7 @@
 """Does an engine work here? Tried in a process of its own: a library that crashes or hangs then takes nothing with it.
 
 Engines over the "onnx" target run the embedded translator, LiteRT a tiny model, and what they compute is compared with
-the original's answer; of Core ML the library is loaded. ``python -m edgeslm.engines.trial NAME`` is that process.
+the original's answer; of Core ML the library is loaded. ``python -m edgeslm.cli.trial NAME`` is that process.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ import pytest
 
 from edgeslm import embedded
 from edgeslm.bundle import Bundle
-from edgeslm.engines import registry, trial
+from edgeslm.cli import trial
+from edgeslm.cli.trial import why_not
+from edgeslm.engines import registry
 from edgeslm.engines.reference import ReferenceEngine
 from edgeslm.engines.registry import open_engine
-from edgeslm.engines.trial import why_not
 from edgeslm.errors import EngineError
 
 Fake = Callable[[str], str]
