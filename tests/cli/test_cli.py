@@ -281,7 +281,7 @@ def test_a_conversion_that_differs_too_much_says_so(
     from edgeslm.converters import verify
     from edgeslm.embedded import CHECKPOINT as MODEL
 
-    monkeypatch.setitem(verify.LIMITS, "int8", {"kl": 0.0})
+    monkeypatch.setattr(verify, "LIMITS", {"int8": {"kl": 0.0}})
     done = edgeslm("convert", MODEL, tmp_path / "b", "--json")
     assert done.code == 0 and done.json["verification"]["passed"] is False
     assert "differs too much from the original" in done.err

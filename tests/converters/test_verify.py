@@ -45,9 +45,35 @@ def test_the_last_tokens_are_given_one_at_a_time(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(session, "forward", counted)
     monkeypatch.setattr(engine, "new_session", lambda: session)
-    found = measure(engine, answer, LIMITS["none"])
+    found = measure(engine, answer, "none")
     assert pieces == [64, 64, 64, 32] + [1] * 32
     assert found.passed and found.tokens == 256 and found.top1_agreement == 1
+
+
+@pytest.mark.parametrize(
+    ("shift", "passed", "limits"), [(0.0, True, "int8"), (0.1, True, "fp16"), (0.7, False, "int8")]
+)
+def test_the_limits_of_a_finer_level_suffice(
+    monkeypatch: pytest.MonkeyPatch, shift: float, passed: bool, limits: str
+) -> None:
+    """Half of the tokens gain a little: with 0.1, others are the likeliest in 3 % of the rows."""
+    spec = make_spec(context=64)
+    weights = make_weights(spec)
+    answer = compute_answer(spec, weights, reference_ids(spec, None))
+    engine = ReferenceEngine(spec, weights)
+    session = engine.new_session()
+    forward = session.forward
+
+    def changed(ids: Any, rows: Any = "last") -> Any:
+        logits = forward(ids, rows)
+        logits[:, ::2] += shift
+        return logits
+
+    monkeypatch.setattr(session, "forward", changed)
+    monkeypatch.setattr(engine, "new_session", lambda: session)
+    found = measure(engine, answer, "int8")
+    assert (found.passed, found.limits) == (passed, LIMITS[limits]), found
+    assert (found.top1_agreement >= LIMITS["int8"]["top1_agreement"]) == (shift == 0)
 
 
 @pytest.mark.parametrize(
