@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_files import list_anew
 
 from edgeslm import __version__
 
@@ -250,18 +251,6 @@ def other_answer(folder: Path) -> None:
 def no_answer(folder: Path) -> None:
     (folder / "reference.npz").unlink()
     list_anew(folder, "reference.npz")
-
-
-def list_anew(folder: Path, name: str) -> None:
-    """Make the manifest say what the file is now, or that it is not there."""
-    import hashlib
-
-    manifest = json.loads((folder / "edgeslm.json").read_text("utf-8"))
-    del manifest["files"][name]
-    if (folder / name).exists():
-        raw = (folder / name).read_bytes()
-        manifest["files"][name] = {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
-    (folder / "edgeslm.json").write_text(json.dumps(manifest), "utf-8")
 
 
 def test_convert_and_run(edgeslm: Edgeslm, tmp_path: Path) -> None:
