@@ -101,7 +101,7 @@ def test_converting_onto_another_model_or_context(bundle: Path, tmp_path: Path, 
     report = convert(MODEL, out, options=Options("int4"), check=False)
     assert report.manifest.targets["onnx"].files["model"] == "model-2.onnx"
     with edgeslm.load(out) as model:
-        assert model.generate("<s><2de> Thank you.<sep>").text == " Danke!"
+        assert model.generate("<s><2de> Where is the train station?<sep>").text == " Wo ist der Bahnhof?"
     assert not (out / "model.onnx").exists()
 
 
@@ -113,7 +113,7 @@ def test_the_bundle_carries_licence_and_card(bundle: Path) -> None:
 
 def test_the_embedded_bundle_is_what_the_checkpoint_converts_to(tmp_path: Path) -> None:
     """It spares a device the converter; `edgeslm convert` in edgeslm/models makes it again."""
-    convert(MODEL, tmp_path / "made", options=Options("int4", group_size=64, embed="int8"))
+    convert(MODEL, tmp_path / "made", options=Options("int4", group_size=128, embed="int8"))
     shipped, made = Bundle.open(BUNDLE, check="full"), Bundle.open(tmp_path / "made")
     assert shipped.spec == made.spec and shipped.fingerprint("onnx") == made.fingerprint("onnx")
     same = {name for name in made.manifest.files if made.manifest.files[name] == shipped.manifest.files[name]}

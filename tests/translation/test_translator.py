@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bundle_files import list_anew
 
 import edgeslm
 from edgeslm import Translator, embedded
@@ -43,6 +44,13 @@ def test_known_translations(translator: Translator) -> None:
         assert translator.translate(text, "en", "de").text == translation
     assert [str(t) for t in translator.translate_batch(list(expected), "en")] == list(expected.values())
     assert translator.pairs == [("en", "de")]
+
+
+def test_a_phrase_is_not_made_a_sentence(translator: Translator) -> None:
+    expected = {"the old house": "das alte Haus", "My family": "Meine Familie", "in the garden": "im Garten"}
+    assert [str(t) for t in translator.translate_batch(list(expected), "en")] == list(expected.values())
+    marked = translator.translate("# The old house\n\nI need **new shoes**.\n", "en", format="markdown")
+    assert str(marked) == "# Das alte Haus\n\nIch brauche **neue Schuhe**.\n"
 
 
 def test_a_document_comes_in_pieces_or_whole_and_keeps_what_must_be(translator: Translator) -> None:
@@ -151,12 +159,8 @@ def test_pairs_without_a_direct_model_pivot(both_ways: Translator) -> None:
 
 def rewrite(folder: Path, name: str, content: bytes) -> None:
     """Change a file of a bundle, and its entry in the manifest."""
-    import hashlib
-
     (folder / name).write_bytes(content)
-    manifest = json.loads((folder / "edgeslm.json").read_text())
-    manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (folder / "edgeslm.json").write_text(json.dumps(manifest))
+    list_anew(folder, name)
 
 
 def test_random_texts(translator: Translator) -> None:
