@@ -7,7 +7,8 @@ Who has seen sentences alone makes a sentence of everything: of the heading "New
 are aligned by IBM Model 1 with a preference for the diagonal, in both directions (Dyer et al. 2013,
 https://aclanthology.org/N13-1073), and phrases taken where both agree (Koehn et al. 2003,
 https://aclanthology.org/N03-1017). A phrase is kept if it was seen several times and mostly translated one way. Half
-of the pairs begin with capitals, as headings do; all end with a full stop, as `edgeslm translate` asks.
+of the pairs begin with capitals, as headings do; all end with a full stop, as `edgeslm translate` asks. The source must
+be English: the lists of words below are.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ WORD = re.compile(r"\w+(?:['’-]\w+)*")
 TENSION, ITERATIONS = 4.0, 6
 LONGEST = 6  # words
 # A phrase with one of these is a piece of a clause, which other languages order in another way.
-CLAUSAL = """
+CLAUSES = """
     i you he she it we they who whom whose which that what there this these those when where why because if
     is are was were be been being am has have had do does did will would can could shall should must may might let not
 """
-DETERMINERS = "a an the my your his her its our their no this that these those 's"  # a phrase does not begin behind one
-COPULAS = "is are was were"
+CLAUSAL = frozenset(CLAUSES.split())
+DETERMINERS = frozenset(
+    ["a", "an", "the", "my", "your", "his", "her", "its", "our", "their", "no", "this", "that", "these", "those"]
+)
+COPULAS = frozenset(["is", "are", "was", "were"])
 COMMON = 60  # the most frequent words of a language do not end a phrase: "in the"
 SUBJECT = 5  # a phrase that begins a sentence, or follows a copula, is likelier in the nominative, as headings are
 
@@ -53,9 +57,9 @@ def truecased(sentences: list[Words]) -> list[Words]:
     return [[best.get(words[0].lower(), words[0]), *words[1:]] if words else words for words in sentences]
 
 
-def numbered(sentences: list[Words]) -> tuple[list[list[int]], int]:
+def numbered(sentences: list[Words]) -> list[list[int]]:
     numbers: dict[str, int] = {}
-    return [[numbers.setdefault(word.lower(), len(numbers)) for word in words] for words in sentences], len(numbers)
+    return [[numbers.setdefault(word.lower(), len(numbers)) for word in words] for words in sentences]
 
 
 @dataclass
@@ -105,7 +109,7 @@ class Cells:
 
 def aligned(sources: list[Words], targets: list[Words]) -> list[list[tuple[int, int]]]:
     """The places of words of each pair that both directions link."""
-    cells = Cells.of(numbered(sources)[0], numbered(targets)[0])
+    cells = Cells.of(numbered(sources), numbered(targets))
     both = cells.links() & cells.turned().links()
     links: list[list[tuple[int, int]]] = [[] for _ in sources]
     for pair, i, j in zip(cells.pair[both], cells.source_at[both], cells.target_at[both], strict=True):
@@ -129,7 +133,7 @@ def phrases(source: Words, target: Words, links: list[tuple[int, int]]) -> Itera
 def is_clausal(words: Words) -> bool:
     """Has it a word of those, or a contraction? "Tom's" is none."""
     stems = [word.lower().removesuffix("'s").removesuffix("’s") for word in words]
-    return any(stem in CLAUSAL.split() or "'" in stem or "’" in stem for stem in stems)
+    return any(stem in CLAUSAL or "'" in stem or "’" in stem for stem in stems)
 
 
 @dataclass
@@ -156,11 +160,11 @@ def counted(sources: list[Words], targets: list[Words], links: list[list[tuple[i
             if len(source) == last - first + 1 or is_clausal(source[first : last + 1]):
                 continue
             before = source[first - 1].lower() if first else ""
-            if before in DETERMINERS.split() or before.endswith(("'s", "’s")):
+            if before in DETERMINERS or before.endswith(("'s", "’s")):  # it is the rest of a longer phrase
                 continue
             seen = found[" ".join(source[first : last + 1]), " ".join(target[low : high + 1])]
             seen.count += 1
-            seen.weight += SUBJECT if first == low == 0 or before in COPULAS.split() else 1
+            seen.weight += SUBJECT if first == low == 0 or before in COPULAS else 1
     return found
 
 
