@@ -39,7 +39,7 @@ PROMPTS = (
     "<s><2de> The train is late today.<sep>",
 )
 LIMITS = {"in_use": 512 << 10, "resident": 4 << 20}  # bytes; caches of the libraries fill up for a while
-# Of what is in use, the tokenizers library keeps 1.5 kB for each tokenizer that has encoded, and more for each thread.
+# Of what is in use, the tokenizers library keeps some kB for each tokenizer that encoded, in a thread that lives on.
 LOST_BY_A_RELOAD = 4 << 10
 TENTHS = 11  # moments of which the summary tells the bytes
 SAMPLE_SECONDS = 0.5
