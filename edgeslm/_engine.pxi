@@ -17,6 +17,7 @@ cdef extern from "watch.h" nogil:
         int (*poll)(void *) noexcept
         void *context
         int64_t next_ns
+        int stopped
 
 cdef extern from "engine.h" nogil:
     enum slm_status:
@@ -260,6 +261,14 @@ cdef int _check_signals(void *raised) noexcept with gil:
     return 0
 
 
+cdef slm_watch _watch(list raised):
+    """Looks after signals where this is the thread that handles them; what a handler raises gets into ``raised``."""
+    cdef slm_watch watch = slm_watch(NULL, <void *>raised, 0, 0)
+    if get_ident() == main_thread().ident:
+        watch.poll = _check_signals
+    return watch
+
+
 cdef class Session:
     """One sequence and its cache."""
 
@@ -409,10 +418,8 @@ def run(list sessions not None, list starts not None, list counts not None, cons
 
 cdef int _run(const slm_segment *segments, int64_t count, float *logits) except -1:
     cdef list raised = []
-    cdef slm_watch watch = slm_watch(NULL, <void *>raised, 0)
+    cdef slm_watch watch = _watch(raised)
     cdef slm_status status
-    if get_ident() == main_thread().ident:
-        watch.poll = _check_signals
     with nogil:
         status = slm_sessions_run(segments, count, logits, &watch)
     if raised:

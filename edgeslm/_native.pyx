@@ -4,4 +4,5 @@
 include "_kernels.pxi"
 include "_small_kernels.pxi"
 include "_engine.pxi"
+include "_greedy.pxi"
 include "_bandwidth.pxi"

@@ -10,9 +10,10 @@ typedef struct slm_watch {
     int (*poll)(void *context); /* non-zero: stop; NULL: never */
     void *context;
     int64_t next_ns; /* start with 0 */
+    int stopped;     /* poll wanted to stop; start with 0 */
 } slm_watch;
 
-/* Calls poll where the time has come; does it want to stop? */
+/* Calls poll where the time has come, until it wants to stop; does it? */
 int slm_watch_stops(slm_watch *watch);
 
 #endif

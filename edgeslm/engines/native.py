@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from edgeslm import _native
 from edgeslm.bundle import Bundle
 from edgeslm.engines.kv_arrays import layer_kinds, pack, unpack
 from edgeslm.engines.program import Program, build_program
-from edgeslm.engines.protocol import Arrays, Cache, Ids, Logits, Rows
+from edgeslm.engines.protocol import Arrays, Cache, GreedyBatch, Ids, Logits, Rows
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError, EngineError, ModelFormatError, SessionFileError
@@ -109,6 +109,9 @@ class NativeEngine:
     def forward_together(self, caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:
         sessions = [cache.session for cache in cast(Sequence[NativeCache], caches)]
         return _run(sessions, list(starts), [len(tokens) for tokens in ids], np.concatenate(ids), "last")
+
+    def greedy(self, slots: int, ends: Collection[int]) -> GreedyBatch:
+        return _native.Greedy(self._model, slots, np.array(sorted(ends), np.int32))
 
     def memory(self, tokens: int) -> tuple[int, int]:
         """Bytes of working memory, and of the cache of a session of ``tokens`` tokens; weights are the file's own."""

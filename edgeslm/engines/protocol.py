@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +108,30 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model; sessions become unusable."""
+
+
+class GreedyBatch(Protocol):
+    """Several prompts that are continued at once, each by its likeliest tokens; one thread at a time may use it."""
+
+    def __len__(self) -> int:
+        """Prompts under way."""
+
+    def start(self, key: int, prompt: Ids, limit: int, fresh: bool) -> None:
+        """Take a prompt in; its answer has at most ``limit`` tokens and, if fresh, no three of them twice."""
+
+    def run(self, wanted: int) -> list[tuple[int, list[int], bool]]:
+        """Go on until ``wanted`` answers have come to an end, or all: key, tokens, and whether one of the ends came.
+
+        An answer that runs in circles comes to an end, too. After an error nothing is under way.
+        """
+
+
+@runtime_checkable
+class GreedyEngine(Protocol):
+    """An engine that takes the likeliest tokens itself, with no Python between two of them."""
+
+    def greedy(self, slots: int, ends: Collection[int]) -> GreedyBatch:
+        """Room for so many prompts at once, 1..256; ``ends`` are the tokens that end an answer."""
 
 
 def one_by_one(caches: Sequence[Cache], ids: Sequence[Ids], starts: Sequence[int]) -> Logits:

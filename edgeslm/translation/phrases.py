@@ -27,6 +27,7 @@ class Answer:
 Ask = Callable[[Sequence[str]], Sequence[Answer]]
 
 _LETTER = re.compile(r"[^\W\d_]")
+_LETTERS = re.compile(r"[^\W\d_][\W\d_]*[^\W\d_]")
 _BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
 _BEHIND_PIECE = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{\"“”„'‘«»"
 _BEFORE_PIECE = re.compile(r"[\s,;:…\-–—.!?)(\[\]\"“”„‘’«»]*")
@@ -204,7 +205,7 @@ def _phrase(sentence: str, start: int, end: int, spans: Sequence[Span], rules: _
 
 def _edges(text: str, separates: re.Pattern[str] = _BEFORE, behind: str = _BEHIND) -> tuple[str, str, str]:
     """Spaces and punctuation before and behind, and what is between; with hardly a letter, all of it is before."""
-    if len(_LETTER.findall(text)) < 2:
+    if not _LETTERS.search(text):
         return text, "", ""
     start = separates.match(text).end()  # type: ignore[union-attr]  # it matches nothing at least
     core = text[start:].rstrip(behind)

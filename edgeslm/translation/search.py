@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,11 +10,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from edgeslm.engines.protocol import Engine, Logits
+from edgeslm.engines.protocol import Engine, GreedyEngine, Logits
 from edgeslm.engines.session import MAX_TOGETHER, Session, forward_together
 from edgeslm.errors import RewindError
 
 MAX_PERIOD, COPIES = 8, 4  # tokens of a loop, and how often it must come for the answer to have run away
+REFILLS = 8  # of a batch: new queries join in once so many parts of it have come to an end
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Greedy:
             self.feed = [[token]]
 
     def _end(self, sound: bool) -> None:
-        self.found = [Candidate(self._tokens, float("nan"), sound)]
+        self.found = [Candidate(self._tokens, math.nan, sound)]
 
 
 @dataclass
@@ -132,6 +134,8 @@ class Beams:
 def runs_in_circles(tokens: Sequence[int]) -> bool:
     """Do the last tokens repeat themselves, ``COPIES`` times or more?"""
     last, count = tokens[-1], len(tokens)
+    if last not in tokens[-1 - MAX_PERIOD : -1]:  # nearly always
+        return False
     for period in range(1, min(MAX_PERIOD, count // COPIES) + 1):
         if tokens[-1 - period] == last:
             tail = tokens[count - period * COPIES :]
@@ -160,10 +164,16 @@ def _best(logits: Logits, count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray
 class _Waiting:
     """Queries, handed out to several threads as they have room; None among them are skipped."""
 
-    def __init__(self, queries: Iterable[Query | None]) -> None:
+    def __init__(self, queries: Iterable[Query | None], count: int, takers: int) -> None:
         self._rest = ((at, query) for at, query in enumerate(queries) if query is not None)
+        self._count, self.takers = count, takers
         self._lock = threading.Lock()
         self._next = next(self._rest, None)
+
+    def share(self) -> int:
+        """How many one of the takers may take, so that near the end there is something for all."""
+        waiting = self._next
+        return 0 if waiting is None else -(-(self._count - waiting[0]) // self.takers)
 
     def take(self, room: int) -> tuple[int, Query] | None:
         """The next one and its number, if it has no more beams than there is room for."""
@@ -180,6 +190,96 @@ class _Waiting:
             self._next = None
 
 
+class _Stepwise:
+    """Searches of any kind on any engine, which go on together by a token at a time."""
+
+    def __init__(self, engine: Engine, ends: frozenset[int]) -> None:
+        self._engine, self._ends = engine, ends
+        self._running: dict[int, Greedy | Beams] = {}
+        self._spare: list[Session] = []  # of searches that are over, to be used again
+
+    def start(self, at: int, query: Query) -> None:
+        session = self._spare.pop() if self._spare else self._engine.new_session()
+        shared = _shared(session.ids.tolist()[: len(query.prompt)], query.prompt)
+        try:
+            session.truncate(min(shared, len(query.prompt) - 1))
+        except RewindError:
+            session.truncate(0)
+        self._running[at] = (Greedy if query.beams == 1 else Beams)(query, session, self._ends)
+
+    def run(self) -> list[tuple[int, list[Candidate]]]:
+        """One step; those that have come to an end."""
+        _step(list(self._running.values()))
+        ended = [at for at, search in self._running.items() if search.found]
+        return [(at, self._end(self._running.pop(at))) for at in ended]
+
+    def _end(self, search: Greedy | Beams) -> list[Candidate]:
+        first, *others = search.sessions
+        for session in others:
+            session.close()
+        self._spare.append(first)
+        return search.found
+
+    def close(self) -> None:
+        for session in [*self._spare, *(s for search in self._running.values() for s in search.sessions)]:
+            session.close()
+
+
+class _Greedily:
+    """Greedy searches on an engine that takes the tokens itself."""
+
+    def __init__(self, engine: GreedyEngine, ends: frozenset[int], slots: int) -> None:
+        self._batch = engine.greedy(slots, ends)
+        self._wanted = max(1, slots // REFILLS)
+
+    def start(self, at: int, query: Query) -> None:
+        self._batch.start(at, np.array(query.prompt, np.int32), query.limit, query.fresh)
+
+    def run(self) -> list[tuple[int, list[Candidate]]]:
+        """Those that have come to an end, some or all."""
+        return [(at, [Candidate(tokens, math.nan, sound)]) for at, tokens, sound in self._batch.run(self._wanted)]
+
+
+class _Worker:
+    """An engine and the queries that it is at."""
+
+    def __init__(self, engine: Engine, ends: frozenset[int], batch: int) -> None:
+        self._batch, self._queries = batch, dict[int, Query]()
+        self._stepwise = _Stepwise(engine, ends)
+        self._greedy = _Greedily(engine, ends, batch) if isinstance(engine, GreedyEngine) else self._stepwise
+
+    def start(self, at: int, query: Query) -> None:
+        self._queries[at] = query
+        self._runner(query).start(at, query)
+
+    def _runner(self, query: Query) -> _Stepwise | _Greedily:
+        return self._greedy if query.beams == 1 else self._stepwise
+
+    @property
+    def room(self) -> int:
+        """Sequences that may join in; any number that can run at all where there are none."""
+        taken = sum(query.beams for query in self._queries.values())
+        return self._batch - taken if taken else MAX_TOGETHER
+
+    def run(self) -> dict[int, list[Candidate]]:
+        """Go on until some queries have answers; those that ran away are asked again."""
+        found: dict[int, list[Candidate]] = {}
+        for runner in {self._runner(query) for query in self._queries.values()}:
+            for at, candidates in runner.run():
+                query = self._queries.pop(at)
+                if candidates[0].sound or query.fresh:
+                    found[at] = candidates
+                else:
+                    self.start(at, replace(query, fresh=True))
+        return found
+
+    def close(self) -> None:
+        self._stepwise.close()
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+
 class Searcher:
     """Runs queries on engines of one model, each in a thread of its own, several sessions together in each."""
 
@@ -191,7 +291,7 @@ class Searcher:
             batch: the number of sequences that an engine runs together at most.
         """
         self._engines, self._ends, self._batch = engines, ends, batch
-        self._spare: list[list[Session]] = [[] for _ in engines]
+        self._workers = [_Worker(engine, ends, batch) for engine in engines]
 
     def run(self, queries: Iterable[Query | None], count: int) -> list[list[Candidate]]:
         """The answers to each query, best first; those of a query do not depend on the others.
@@ -204,52 +304,36 @@ class Searcher:
             count: of them.
         """
         found: list[list[Candidate]] = [[] for _ in range(count)]
-        waiting, workers = _Waiting(queries), min(len(self._engines), count)
-        if workers <= 1:
+        waiting = _Waiting(queries, count, min(len(self._engines), count))
+        if waiting.takers <= 1:
             self._work(0, waiting, found)
             return found
         from concurrent.futures import ThreadPoolExecutor  # takes a while
 
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(waiting.takers) as pool:
             try:
-                for future in [pool.submit(self._work, i, waiting, found) for i in range(workers)]:
+                for future in [pool.submit(self._work, i, waiting, found) for i in range(waiting.takers)]:
                     future.result()
             finally:
                 waiting.send_home()
         return found
 
     def _work(self, number: int, waiting: _Waiting, found: list[list[Candidate]]) -> None:
-        engine, spare = self._engines[number], self._spare[number]
-        running: dict[int, Greedy | Beams] = {}
+        worker = self._workers[number]
         try:
             while True:
-                room = self._batch - sum(search.query.beams for search in running.values())
-                while asked := waiting.take(room if running else MAX_TOGETHER):
-                    running[asked[0]] = self._start(asked[1], spare, engine)
-                    room -= asked[1].beams
-                if not running:
+                for _ in range(waiting.share()):
+                    if (asked := waiting.take(worker.room)) is None:
+                        break
+                    worker.start(*asked)
+                if not worker:
                     return
-                _step(list(running.values()))
-                for at, search in [pair for pair in running.items() if pair[1].found]:
-                    spare.append(_kept(search))
-                    if search.found[0].sound or search.query.fresh:
-                        found[at] = running.pop(at).found
-                    else:
-                        running[at] = self._start(replace(search.query, fresh=True), spare, engine)
+                for at, candidates in worker.run().items():
+                    found[at] = candidates
         except BaseException:
-            for session in [*spare, *(s for search in running.values() for s in search.sessions)]:
-                session.close()
-            spare.clear()
+            worker.close()
+            self._workers[number] = _Worker(self._engines[number], self._ends, self._batch)
             raise
-
-    def _start(self, query: Query, spare: list[Session], engine: Engine) -> Greedy | Beams:
-        session = spare.pop() if spare else engine.new_session()
-        shared = _shared(session.ids.tolist()[: len(query.prompt)], query.prompt)
-        try:
-            session.truncate(min(shared, len(query.prompt) - 1))
-        except RewindError:
-            session.truncate(0)
-        return (Greedy if query.beams == 1 else Beams)(query, session, self._ends)
 
     def close(self) -> None:
         """Free the engines, and with them the sessions that were kept for reuse."""
@@ -266,14 +350,6 @@ def _step(searches: Sequence[Greedy | Beams]) -> None:
         rows = slice(start, start + len(search.feed))
         search.take(logits[rows], best[rows])
         start = rows.stop
-
-
-def _kept(search: Greedy | Beams) -> Session:
-    """One session of a search that is over, to be used again; the others are closed."""
-    first, *others = search.sessions
-    for session in others:
-        session.close()
-    return first
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:

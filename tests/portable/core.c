@@ -120,7 +120,7 @@ static int32_t ids[TOKENS];
 
 /* Appends ids[from..to) to a session that holds the ones before; logits of the last into `logits`. */
 static enum slm_status run(slm_session *session, int from, int to, float *logits) {
-    slm_watch watch = {NULL, NULL, 0};
+    slm_watch watch = {NULL, NULL, 0, 0};
     return slm_sessions_run(&(slm_segment){session, from, ids + from, to - from, 0}, 1, logits, &watch);
 }
 

@@ -1,0 +1,150 @@
+"""Greedy decoding within the native engine: token by token what the likeliest ones of plain forwards are."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeslm.engines.native import NativeEngine
+from edgeslm.engines.protocol import GreedyEngine
+from edgeslm.errors import ArgumentError, ContextLengthError, EngineError
+from edgeslm.translation.search import runs_in_circles
+
+from .tiny import make_spec, open_pair
+
+FULL = make_spec(context=900)
+WINDOW = make_spec(context=900, attention={"window": 40})
+Answer = tuple[list[int], bool]
+
+
+def plainly(native: NativeEngine, prompt: list[int], limit: int, fresh: bool, ends: set[int]) -> Answer:
+    tokens: list[int] = []
+    with native.new_session() as session:
+        logits = session.forward(prompt)[0]
+        while True:
+            for i in range(len(tokens) - 2) if fresh else ():
+                if tokens[i : i + 2] == tokens[-2:]:
+                    logits[tokens[i + 2]] = -np.inf
+            if (token := int(logits.argmax())) in ends:
+                return tokens, True
+            tokens.append(token)
+            if len(tokens) == limit or runs_in_circles(tokens):
+                return tokens, False
+            logits = session.forward([token])[0]
+
+
+def prompts(count: int, seed: int = 0) -> list[list[int]]:
+    """Of several lengths; half begin as the one before does."""
+    rng = np.random.default_rng(seed)
+    made: list[list[int]] = []
+    for i in range(count):
+        kept = made[-1][: int(rng.integers(0, len(made[-1]) + 1))] if i % 2 else []
+        made.append([*kept, *rng.integers(0, 97, int(rng.choice([1, 3, 9, 60]))).tolist()])
+    return made
+
+
+def run_all(
+    native: NativeEngine, asked: list[tuple[list[int], int, bool]], ends: set[int], slots: int, wanted: int
+) -> Any:
+    batch, waiting, found = native.greedy(slots, ends), list(enumerate(asked)), {}
+    while waiting or len(batch):
+        while waiting and len(batch) < slots:
+            at, (prompt, limit, fresh) = waiting.pop(0)
+            batch.start(at, np.array(prompt, np.int32), limit, fresh)
+        ended = batch.run(wanted)
+        assert len(ended) >= min(wanted, 1)
+        found.update({at: (tokens, sound) for at, tokens, sound in ended})
+    return [found[i] for i in range(len(asked))]
+
+
+@pytest.mark.parametrize(("slots", "wanted"), [(1, 1), (3, 1), (8, 3), (16, 100)])
+@pytest.mark.parametrize("spec", [FULL, WINDOW], ids=["full", "window"])
+def test_answers_are_those_of_plain_forwards(spec: Any, slots: int, wanted: int) -> None:
+    native = open_pair(spec, "q4")[0]
+    assert isinstance(native, GreedyEngine)
+    ends = {5, 11, 30, 31, 70}
+    asked = [(prompt, 1 + 7 * i % 50, i % 3 == 0) for i, prompt in enumerate(prompts(24))]
+    expected = [plainly(native, *one, ends) for one in asked]
+    assert {sound for _, sound in expected} == {True, False}
+    assert run_all(native, asked, ends, slots, wanted) == expected
+
+
+def test_answers_that_run_in_circles_are_cut(tiny_loop: NativeEngine) -> None:
+    asked = [(prompt, 200, False) for prompt in prompts(6, seed=1)]
+    found = run_all(tiny_loop, asked, set(), 6, 2)
+    assert found == [plainly(tiny_loop, *one, set()) for one in asked]
+    assert all(len(tokens) < 200 and not sound for tokens, sound in found)
+    fresh = run_all(tiny_loop, [(prompt, 200, True) for prompt, _, _ in asked], set(), 6, 2)
+    assert any(len(tokens) == 200 for tokens, _ in fresh)
+
+
+@pytest.fixture
+def tiny_loop() -> NativeEngine:
+    """Its attention sees the last token alone, so it comes to a circle soon."""
+    return open_pair(make_spec(context=900, attention={"window": 1}))[0]
+
+
+def test_an_error_leaves_nothing_under_way_and_the_next_run_is_sound() -> None:
+    native = open_pair(FULL)[0]
+    batch = native.greedy(4, {5})
+    for prompt, limit, error in (([1, 10**6], 3, ArgumentError), ([1] * 890, 100, ContextLengthError)):
+        batch.start(0, np.array([1, 2, 3], np.int32), 100, True)
+        batch.start(1, np.array(prompt, np.int32), limit, True)
+        with pytest.raises(error):
+            batch.run(2)
+        assert len(batch) == 0 and batch.run(1) == []
+    batch.start(7, np.array([1, 2, 3], np.int32), 9, False)
+    assert batch.run(1) == [(7, *plainly(native, [1, 2, 3], 9, False, {5}))]
+
+
+def test_more_than_there_is_room_for_is_refused() -> None:
+    native = open_pair(FULL)[0]
+    for slots in (0, 257):
+        with pytest.raises(ArgumentError, match=r"slots: expected 1\.\.256"):
+            native.greedy(slots, {5})
+    batch = native.greedy(1, {5})
+    for prompt, limit in (([], 3), ([1], 0)):
+        with pytest.raises(ArgumentError, match="expected a prompt"):
+            batch.start(0, np.array(prompt, np.int32), limit, False)
+    batch.start(0, np.array([1], np.int32), 3, False)
+    with pytest.raises(ArgumentError, match="at most 1"):
+        batch.start(1, np.array([1], np.int32), 3, False)
+
+
+def test_a_closed_model_says_so() -> None:
+    native = open_pair(FULL)[0]
+    batch = native.greedy(1, {5})
+    batch.start(0, np.array([1], np.int32), 3, False)
+    native.close()
+    with pytest.raises(EngineError, match="closed"):
+        batch.run(1)
+
+
+@contextmanager
+def alarm_soon(handler: Any, delay: float) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, delay)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_a_signal_stops_it_between_two_tokens() -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    native = open_pair(make_spec(context=8000))[0]
+    batch = native.greedy(1, set())
+    for delay in range(20):  # some of them come at the end of a step, too late to stop it
+        batch.start(0, np.array([1], np.int32), 7900, True)
+        with alarm_soon(stop, 0.005 + delay * 1e-4), pytest.raises(KeyboardInterrupt):
+            batch.run(1)
+        assert len(batch) == 0
