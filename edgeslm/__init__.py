@@ -1,7 +1,6 @@
 """Run small language models offline, on the device: ``edgeslm.load(path)``, then ``generate`` or ``stream``."""
 
 import logging
-import pkgutil
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,8 @@ from edgeslm._version import __version__
 
 if not (Path(__file__).parent / "converters").is_dir():
     # Python was started in a source tree, which hides the installed package: its modules come first.
+    import pkgutil  # seldom needed, and slow to import
+
     __path__ = list(reversed(pkgutil.extend_path(__path__, __name__)))
 
 if TYPE_CHECKING:
