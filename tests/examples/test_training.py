@@ -74,6 +74,49 @@ def test_the_vocabulary_has_tags_and_writes_any_text(data: Path, tmp_path: Path)
     assert tokens.decode(tokens.encode(" Grüße, 世界 🌍").ids) == " Grüße, 世界 🌍"
 
 
+def test_texts_of_programs_are_matched_by_their_keys(data: Path, tmp_path: Path) -> None:
+    files = {
+        "app/translations/en.json": {
+            "title": "New shoes",
+            "menu": {
+                "open": "Open {name}",
+                "two": "Wait. Then go on.",
+                "name": "Alexa",
+                "same": "Apple TV",
+                "dev": "Hi.",
+            },
+        },
+        "app/translations/de.json": {
+            "title": "Neue Schuhe",
+            "menu": {
+                "open": "{name} öffnen",
+                "two": "Warte. Mach dann weiter.",
+                "name": "Alexa",
+                "same": "Apple TV",
+                "dev": "Moin.",
+            },
+        },
+        "more/en/names.json": {"en": {"fox": ["fox"], "many": ["dog", "cat"]}},
+        "more/de/names.json": {"de": {"fox": ["Fuchs"], "many": ["Katze", "Hund"]}},
+        "jed/de/words.json": {"": {"language": "de"}, "Save": ["Speichern"], "%d page": ["%d Seite", "%d Seiten"]},
+    }
+    for name, tree in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(tree))
+    out = tmp_path / "en-de.tsv"
+    run("interfaces.py", str(out), str(tmp_path), "--kept-out", str(data), "--apart", "100")
+    made = {*lines(out), *lines(tmp_path / "en-de.apart.tsv")}
+    assert made == {
+        "New shoes.\tNeue Schuhe.",
+        "Wait.\tWarte.",
+        "Then go on.\tMach dann weiter.",
+        "Alexa.\tAlexa.",
+        "fox.\tFuchs.",
+        "Save.\tSpeichern.",
+    }
+    assert len(lines(out)) == 5
+
+
 def test_a_pruned_vocabulary_keeps_what_its_tokens_are_made_of() -> None:
     sys.path.insert(0, str(RECIPE))
     try:

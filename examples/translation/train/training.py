@@ -6,12 +6,14 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import batches
 import network
 import numpy as np
+import rounding
 import torch
 import workers
 from torch import Tensor
@@ -21,7 +23,8 @@ KEPT = ("seen", "epoch", "place", "seconds")
 
 @dataclass(frozen=True)
 class Settings:
-    """tokens: in all, padding not counted; batch: tokens, padding counted; every: tokens between saves."""
+    """tokens: in all, padding not counted; batch: tokens, padding counted; every: tokens between saves; int4: 0, or the
+    group size to train for."""
 
     tokens: int
     batch: int
@@ -32,6 +35,7 @@ class Settings:
     smoothing: float
     seed: int
     device: str
+    int4: int
 
 
 def adamw(model: network.Decoder, rate: float, decay: float) -> torch.optim.Optimizer:
@@ -65,6 +69,7 @@ class Training:
         self.run, self.tokens, self.settings = run, tokens, settings
         self.model = model.to(settings.device).train()
         self.optimizer = adamw(model, settings.rate, settings.decay)
+        self.rounded = rounding.Rounding(model, settings.int4).rounded if settings.int4 else nullcontext
         self.seen = self.epoch = self.place = 0
         self.seconds = 0.0
         if (run / "state.pt").exists():
@@ -98,9 +103,10 @@ class Training:
             self.epoch, self.place = self.epoch + 1, 0
 
     def _step(self, ids: Tensor, asked: Tensor) -> float:
-        with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.device == "cuda"):
-            loss = self.model.loss(ids, asked, self.settings.smoothing)
-        loss.backward()
+        with self.rounded():
+            with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.device == "cuda"):
+                loss = self.model.loss(ids, asked, self.settings.smoothing)
+            loss.backward()
         workers.average(p.grad for p in self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimizer.param_groups:
@@ -111,9 +117,11 @@ class Training:
 
     def _log(self, loss: float, dev: list[Path]) -> None:
         self.model.eval()
-        own = [
-            (p.stem, round(loss_of(self.model, self.tokens, p, self.settings.device), 4)) for p in workers.share(dev)
-        ]
+        with self.rounded():
+            own = [
+                (p.stem, round(loss_of(self.model, self.tokens, p, self.settings.device), 4))
+                for p in workers.share(dev)
+            ]
         found = dict(workers.gather(own))
         self.model.train()
         if workers.rank():
