@@ -105,8 +105,11 @@ class _Phrase:
     def __post_init__(self) -> None:
         if len(self.text.split()) > self.rules.max_words:
             return
-        free = [name for name in self.rules.stand_ins if name not in self.text]
         words = [span for span in self.spans if span.kind is Kind.WORD]
+        if not words:
+            self.attempt = self.text
+            return
+        free = [name for name in self.rules.stand_ins if name not in self.text]
         if len(words) > len(free):
             return
         pieces, end = [], 0
@@ -188,11 +191,7 @@ def _joined(text: str, spans: Sequence[Span]) -> list[Span]:
 def _phrase(sentence: str, start: int, end: int, spans: Sequence[Span], rules: _Rules) -> list[str | _Phrase]:
     """What lies between two marks; without a letter outside of its spans it is literal."""
     text = sentence[start:end]
-    edges, at = [], start
-    for span in [*spans, Span(end, end, Kind.MARK)]:
-        edges.append(sentence[at : span.start])
-        at = span.end
-    if not any(map(_LETTER.search, edges)):
+    if not _has_letter_outside(sentence, start, end, spans):
         return [text]
     before, core, behind = _edges(text)
     shift = start + len(before)
@@ -201,6 +200,15 @@ def _phrase(sentence: str, start: int, end: int, spans: Sequence[Span], rules: _
         before, core, behind = "", text, ""
         inside = [Span(s.start - start, s.end - start, s.kind) for s in spans]
     return [before, _Phrase(core, inside, rules, alone=text == sentence and not spans), behind]
+
+
+def _has_letter_outside(sentence: str, start: int, end: int, spans: Sequence[Span]) -> bool:
+    at = start
+    for span in spans:
+        if _LETTER.search(sentence, at, span.start):
+            return True
+        at = span.end
+    return _LETTER.search(sentence, at, end) is not None
 
 
 def _edges(text: str, separates: re.Pattern[str] = _BEFORE, behind: str = _BEHIND) -> tuple[str, str, str]:
