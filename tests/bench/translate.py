@@ -76,13 +76,14 @@ def child(kind: str, model: str, threads: int, batch: int) -> None:
     start = time.perf_counter()
     run = KINDS[kind](model, threads, batch)
     loaded = time.perf_counter() - start
+    print(json.dumps(loaded), flush=True)
     for line in sys.stdin:
         inputs = json.loads(line)
         start = time.perf_counter()
         outputs = run(inputs)
         seconds = time.perf_counter() - start
         memory = {key: value - before.get(key, 0) for key, value in status().items()}
-        print(json.dumps({"seconds": seconds, "outputs": outputs, "load_s": loaded, **memory}), flush=True)
+        print(json.dumps({"seconds": seconds, "outputs": outputs, **memory}), flush=True)
 
 
 def status() -> dict[str, float]:
@@ -104,6 +105,8 @@ class Contestant:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+        assert self._process.stdout is not None
+        self.load_s = float(self._process.stdout.readline())  # waited for: one at a time
         self.rounds: list[dict[str, Any]] = []
 
     def run(self, inputs: list[Any]) -> dict[str, Any]:
@@ -201,7 +204,7 @@ def main() -> None:
         by_text = dict(zip(texts, found, strict=True))
         scores = quality([by_text[pair[0]] for pair in pairs], [[pair[1]] for pair in pairs])
         speed = statistics.median(len(some) / r["seconds"] for r in c.rounds)
-        row = [c.name, f"{speed:.0f}", f"{ratio:.2f}", f"{first['load_s']:.3f}", f"{first['resident_mb']:.0f}"]
+        row = [c.name, f"{speed:.0f}", f"{ratio:.2f}", f"{c.load_s:.3f}", f"{first['resident_mb']:.0f}"]
         print("\t".join([*row, f"{first['anonymous_mb']:.0f}", *(f"{score:.1f}" for score in scores)]))
 
 
