@@ -69,7 +69,7 @@ cdef class Greedy:
         self._segments = <slm_segment *>malloc(slots * sizeof(slm_segment))
         self._logits = <float *>malloc(slots * model.vocab * sizeof(float))
         if self._lines == NULL or self._segments == NULL or self._logits == NULL:
-            raise MemoryError
+            raise EngineError(f"not enough memory for the logits of {slots} prompts at once: ask for a smaller batch")
 
     def __dealloc__(self):
         free(self._lines)

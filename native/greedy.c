@@ -3,6 +3,9 @@
 #include <math.h>
 
 #define BLOCK 256 /* values, whose maximum compilers find without branches */
+/* Tokens of a loop, and how often it must come for the answer to have run away; as edgeslm/translation/search.py has it. */
+#define MAX_PERIOD 8
+#define COPIES 4
 
 /* Of several the first. */
 static int32_t likeliest(const float *logits, int64_t n) {
@@ -28,9 +31,10 @@ static void ban_repeats(float *logits, const int32_t *tokens, int64_t count) {
         if (tokens[i] == tokens[count - 2] && tokens[i + 1] == tokens[count - 1]) logits[tokens[i + 2]] = -INFINITY;
 }
 
-int slm_runs_in_circles(const int32_t *tokens, int64_t count) {
-    for (int64_t period = 1; period <= SLM_MAX_PERIOD && period * SLM_COPIES <= count; period++) {
-        int64_t same = 0, wanted = period * (SLM_COPIES - 1);
+/* Do the last tokens repeat themselves? */
+static int runs_in_circles(const int32_t *tokens, int64_t count) {
+    for (int64_t period = 1; period <= MAX_PERIOD && period * COPIES <= count; period++) {
+        int64_t same = 0, wanted = period * (COPIES - 1);
         while (same < wanted && tokens[count - 1 - same] == tokens[count - 1 - same - period]) same++;
         if (same == wanted) return 1;
     }
@@ -56,7 +60,7 @@ static void take(const slm_greedy *g, slm_line *line, float *logits) {
         return;
     }
     line->answer[line->length++] = token;
-    if (line->length == line->limit || slm_runs_in_circles(line->answer, line->length)) line->state = SLM_CUT;
+    if (line->length == line->limit || runs_in_circles(line->answer, line->length)) line->state = SLM_CUT;
 }
 
 /* Moves the lines that have ended behind the others, and counts them. */

@@ -28,11 +28,6 @@ typedef struct slm_greedy {
     float *logits;         /* (count, vocab): room to work in */
 } slm_greedy;
 
-/* Do the last tokens repeat themselves SLM_COPIES times, in periods of up to SLM_MAX_PERIOD? Then the answer has run away. */
-#define SLM_MAX_PERIOD 8
-#define SLM_COPIES 4
-int slm_runs_in_circles(const int32_t *tokens, int64_t count);
-
 /* Goes on until at least `wanted` of the lines have come to an end. Those are then at the end of `lines`; count is of the others. After
  * a failure, which is as of slm_sessions_run, the answers are of no use. */
 enum slm_status slm_greedy_run(slm_greedy *greedy, int64_t wanted, slm_watch *watch);

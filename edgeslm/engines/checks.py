@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any, get_args
 
 import numpy as np
@@ -25,22 +25,19 @@ def check_ids(ids: TokenIds, spec: DecoderSpec, length: int) -> Ids:
     """
     array = _flat(ids)
     _check_vocabulary(array, spec)
-    _check_room(array.size, spec, length)
+    _check_room(array, spec, length)
     return array.astype(np.int32)
 
 
 def check_all_ids(ids: Sequence[TokenIds], spec: DecoderSpec, lengths: Sequence[int]) -> list[Ids]:
     """:func:`check_ids` of several sequences, what is costly for all at once."""
-    if all(type(tokens) is list and tokens for tokens in ids) and set(map(type, chain.from_iterable(ids))) == {int}:
-        together, counts = np.array(list(chain.from_iterable(ids))), list(map(len, ids))  # several times as fast
-    else:
-        arrays = [_flat(tokens) for tokens in ids]
-        together, counts = np.concatenate(arrays), list(map(len, arrays))
+    arrays = [_flat(tokens) for tokens in ids]
+    together = np.concatenate(arrays)
     _check_vocabulary(together, spec)
-    for count, length in zip(counts, lengths, strict=True):
-        _check_room(count, spec, length)
-    together, ends = together.astype(np.int32), accumulate(counts)
-    return [together[end - count : end] for count, end in zip(counts, ends, strict=True)]
+    for array, length in zip(arrays, lengths, strict=True):
+        _check_room(array, spec, length)
+    together, ends = together.astype(np.int32), accumulate(map(len, arrays))
+    return [together[end - len(array) : end] for array, end in zip(arrays, ends, strict=True)]
 
 
 def _check_vocabulary(array: npt.NDArray[Any], spec: DecoderSpec) -> None:
@@ -50,10 +47,10 @@ def _check_vocabulary(array: npt.NDArray[Any], spec: DecoderSpec) -> None:
         raise ArgumentError(f"token id {outside:.0f} is outside the vocabulary, 0..{spec.vocab_size - 1}")
 
 
-def _check_room(count: int, spec: DecoderSpec, length: int) -> None:
-    if length + count > spec.context_length:
+def _check_room(array: npt.NDArray[Any], spec: DecoderSpec, length: int) -> None:
+    if length + array.size > spec.context_length:
         raise ContextLengthError(
-            f"{length} + {count} tokens do not fit the context of {spec.context_length}: "
+            f"{length} + {array.size} tokens do not fit the context of {spec.context_length}: "
             "shorten the prompt or convert with a larger --context"
         )
 

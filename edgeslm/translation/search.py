@@ -14,7 +14,7 @@ from edgeslm.engines.protocol import Engine, GreedyEngine, Logits
 from edgeslm.engines.session import MAX_TOGETHER, Session, forward_together
 from edgeslm.errors import RewindError
 
-MAX_PERIOD, COPIES = 8, 4  # tokens of a loop, and how often it must come for the answer to have run away
+MAX_PERIOD, COPIES = 8, 4  # tokens of a loop, and how often it must come to have run away; as native/greedy.c has it
 REFILLS = 8  # of a batch: new queries join in once so many parts of it have come to an end
 
 
@@ -134,8 +134,6 @@ class Beams:
 def runs_in_circles(tokens: Sequence[int]) -> bool:
     """Do the last tokens repeat themselves, ``COPIES`` times or more?"""
     last, count = tokens[-1], len(tokens)
-    if last not in tokens[-1 - MAX_PERIOD : -1]:  # nearly always
-        return False
     for period in range(1, min(MAX_PERIOD, count // COPIES) + 1):
         if tokens[-1 - period] == last:
             tail = tokens[count - period * COPIES :]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,32 +13,16 @@ from edgeslm.engines.native import NativeEngine
 from edgeslm.engines.session import Session
 from edgeslm.errors import CancelledError, RewindError
 
+from .alarms import NEEDS_TIMERS, SOON, interrupt, signal_soon
 from .tiny import make_spec, open_pair, random_ids
 
 LONG = 60_000  # tokens: a run of a second or more
-SOON = 0.05  # seconds
-pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+pytestmark = NEEDS_TIMERS
 
 
 def open_long(threads: int = 2, window: int = 9) -> NativeEngine:
     """A model on which long runs are cheap."""
     return open_pair(make_spec(context=LONG + 100, attention={"window": window}), threads=threads)[0]
-
-
-@contextmanager
-def signal_soon(handler: Callable[..., Any], delay: float = SOON) -> Iterator[None]:
-    """A signal arrives while the block runs."""
-    before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, delay)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def written(session: Session) -> int:

@@ -47,12 +47,12 @@ def texts(tree: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...]
 
 def other(path: Path, language: str, wanted: str) -> Path | None:
     """The file beside `path` that has its texts in the wanted language."""
-    names = re.compile(rf"{language}((?:[-_][A-Z]{{2}})?)(\.json|-[0-9a-f]+\.json)")
+    names = re.compile(rf"{language}(?:[-_][A-Z]{{2}})?(\.json|-[0-9a-f]+\.json)")
     if (found := names.fullmatch(path.name)) is not None:
         tail = path.name[len(language) :]
-        places = [wanted + tail, f"{wanted}.json", f"{wanted}_EN.json"]
+        places = [wanted + tail, f"{wanted}.json", f"{wanted}_{wanted.upper()}.json"]
         beside = [path.with_name(name) for name in places]
-        beside += sorted(path.parent.glob(f"{wanted}-*.json")) if found[2] != ".json" else []
+        beside += sorted(path.parent.glob(f"{wanted}-*.json")) if found[1] != ".json" else []
         return next((place for place in beside if place.exists()), None)
     if path.parent.name == language:
         place = path.parent.parent / wanted / path.name
@@ -63,11 +63,12 @@ def other(path: Path, language: str, wanted: str) -> Path | None:
 def from_json(path: Path, source: str, target: str) -> Iterator[corpus.Pair]:
     tree = json.loads(path.read_text(encoding="utf-8"))
     if (place := other(path, target, source)) is not None:
-        known = dict(texts(json.loads(place.read_text(encoding="utf-8")), ()))
+        known = dict(texts(json.loads(place.read_text(encoding="utf-8"))))
         named = {tuple(target if name == source else name for name in at): text for at, text in known.items()}
         yield from ((named[at], text) for at, text in texts(tree) if at in named)
     elif source == "en" and isinstance(tree, dict) and "" in tree:  # made of gettext: English, [translation]
-        yield from ((key.split("\x04")[-1], found[0]) for key, found in tree.items() if key and len(found) == 1)
+        single = ((key.split("\x04")[-1], made) for key, made in tree.items() if key and isinstance(made, list))
+        yield from ((text, str(made[0])) for text, made in single if len(made) == 1)
 
 
 def from_gettext(path: Path, source: str) -> Iterator[corpus.Pair]:

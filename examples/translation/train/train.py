@@ -65,7 +65,12 @@ def begin(start: Path | None, size: str, vocabulary: int, dropout: float) -> net
 @click.option("--dropout", type=float, default=0.1, show_default=True)
 @click.option("--segment-dropout", type=float, default=0.0, show_default=True, help="Share of merges left out.")
 @click.option("--smoothing", type=float, default=0.1, show_default=True, help="Label smoothing.")
-@click.option("--int4", default=0, metavar="GROUP", help="Train the weights that int4 in groups of this size leaves.")
+@click.option(
+    "--int4",
+    type=click.Choice(("32", "64", "128")),
+    callback=lambda ctx, param, value: int(value or 0),
+    help="Train the weights that int4 in groups of this size leaves.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", type=int, help="CPU threads (all).")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
