@@ -9,12 +9,14 @@ cdef extern from "greedy.h" nogil:
         int64_t n_prompt
         int32_t *answer
         int64_t limit, length
+        double score
         int fresh, state
     ctypedef struct slm_greedy:
         slm_line **lines
         int64_t count
         const int32_t *ends
         int64_t n_ends, vocab
+        const slm_kernels *kernels
         slm_segment *segments
         float *logits
     slm_status slm_greedy_run(slm_greedy *, int64_t wanted, slm_watch *)
@@ -41,7 +43,7 @@ cdef class _Line:
             shared = 0
         self.key, self.prompt, self.answer = key, prompt, np.empty(limit, np.int32)
         self.line = slm_line(self.session._session, shared, &prompt[shared], prompt.shape[0] - shared, &self.answer[0], limit,
-                             0, fresh, SLM_RUNNING)
+                             0, 0.0, fresh, SLM_RUNNING)
         return 0
 
 
@@ -90,14 +92,15 @@ cdef class Greedy:
         self._running.append(line)
 
     def run(self, int64_t wanted):
-        """Go on until ``wanted`` answers have come to an end, or all: [(key, tokens, by one of the ends?)].
+        """Go on until ``wanted`` answers have come to an end, or all: [(key, tokens, by one of the ends?,
+        log probability)].
 
         After an error nothing is under way.
         """
         cdef _Line line
         cdef list running = self._running
         cdef slm_greedy greedy = slm_greedy(self._lines, len(running), NULL, self._ends.shape[0], self._model.vocab,
-                                            self._segments, self._logits)
+                                            slm_kernels_get(), self._segments, self._logits)
         if self._ends.shape[0]:
             greedy.ends = &self._ends[0]
         for i in range(greedy.count):
@@ -111,7 +114,7 @@ cdef class Greedy:
                 self._running.append(line)
                 continue
             tokens = np.asarray(line.answer)[: line.line.length].tolist()
-            ended.append((line.key, tokens, line.line.state == SLM_ENDED))
+            ended.append((line.key, tokens, line.line.state == SLM_ENDED, line.line.score))
             self._free.append(line)
         return ended
 

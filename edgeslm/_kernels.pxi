@@ -27,6 +27,7 @@ cdef extern from "kernels.h" nogil:
     ctypedef void slm_norm_fn(const float *, const float *, float, int64_t, float *, int)
     ctypedef void slm_act_mul_fn(float *, const float *, int64_t, int)
     ctypedef void slm_rope_fn(float *, const float *, const float *, int64_t)
+    ctypedef float slm_exp_sum_fn(const float *, int64_t, float)
     enum: SLM_KV_BLOCK
     ctypedef struct slm_kv_view:
         void *keys
@@ -57,6 +58,7 @@ cdef extern from "kernels.h" nogil:
         slm_norm_fn *norm
         slm_act_mul_fn *act_mul
         slm_rope_fn *rope
+        slm_exp_sum_fn *exp_sum
         slm_kv_store_fn *kv_store[4]
         slm_attend_fn *attend[4]
         slm_read_fn *read

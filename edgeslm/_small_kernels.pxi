@@ -1,4 +1,4 @@
-# Norm, activation, rotation, attention and reading, one by one, for tests. Included by _native.pyx behind _kernels.pxi.
+# Norm, activation, rotation, sums, attention and reading, one by one, for tests. Included by _native.pyx behind _kernels.pxi.
 
 cdef dict _ACTS = {"silu": SLM_SILU, "gelu": SLM_GELU, "gelu_tanh": SLM_GELU_TANH}
 
@@ -26,6 +26,13 @@ def rope(str isa, float[::1] x not None, const float[::1] cosine not None, const
     cdef int64_t half = cosine.shape[0]
     _check(half > 0 and sine.shape[0] == half and x.shape[0] >= 2 * half, f"rope of {half} pairs needs {2 * half} values")
     table.rope(&x[0], &cosine[0], &sine[0], half)
+
+
+def exp_sum(str isa, const float[::1] x not None, float top):
+    """The sum of exp(x - top)."""
+    cdef slm_kernels table = _table(isa)
+    _check(x.shape[0] > 0, "expected values")
+    return table.exp_sum(&x[0], x.shape[0], top)
 
 
 cdef int _kv_format(str name) except -1:

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#define LANES 16
 #define BLOCK 256 /* values, whose maximum compilers find without branches */
 /* Tokens of a loop, and how often it must come for the answer to have run away; as edgeslm/translation/search.py has it. */
 #define MAX_PERIOD 8
@@ -12,14 +13,14 @@ static int32_t likeliest(const float *logits, int64_t n) {
     float best = logits[0];
     int64_t at = 0, end = BLOCK < n ? BLOCK : n; /* the block that has it */
     for (int64_t start = 0; start < n; start += BLOCK) {
-        float lanes[16];
+        float lanes[LANES];
         int64_t stop = start + BLOCK < n ? start + BLOCK : n, i = start;
-        for (int j = 0; j < 16; j++) lanes[j] = best;
-        for (; i + 16 <= stop; i += 16)
-            for (int j = 0; j < 16; j++) lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
+        for (int j = 0; j < LANES; j++) lanes[j] = best;
+        for (; i + LANES <= stop; i += LANES)
+            for (int j = 0; j < LANES; j++) lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
         for (; i < stop; i++) lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
         float highest = best;
-        for (int j = 0; j < 16; j++) highest = lanes[j] > highest ? lanes[j] : highest;
+        for (int j = 0; j < LANES; j++) highest = lanes[j] > highest ? lanes[j] : highest;
         if (highest > best) best = highest, at = start, end = stop;
     }
     while (at < end - 1 && !(logits[at] == best)) at++;
@@ -55,6 +56,7 @@ static slm_segment next_segment(const slm_line *line) {
 static void take(const slm_greedy *g, slm_line *line, float *logits) {
     if (line->fresh) ban_repeats(logits, line->answer, line->length);
     int32_t token = likeliest(logits, g->vocab);
+    line->score -= logf(g->kernels->exp_sum(logits, g->vocab, logits[token]));
     if (is_end(g, token)) {
         line->state = SLM_ENDED;
         return;

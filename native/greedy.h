@@ -15,6 +15,7 @@ typedef struct slm_line {
     int32_t *answer;       /* (limit), at least 1 */
     int64_t limit;
     int64_t length;        /* of the answer so far */
+    double score;          /* logarithm of its probability, with that of its end */
     int fresh;             /* no three tokens in a row twice */
     int state;             /* SLM_ENDED by one of the ends, which is not part of the answer; SLM_CUT at the limit, or in a loop */
 } slm_line;
@@ -24,6 +25,7 @@ typedef struct slm_greedy {
     int64_t count;
     const int32_t *ends; /* (n_ends): tokens that end an answer */
     int64_t n_ends, vocab;
+    const slm_kernels *kernels;
     slm_segment *segments; /* (count), and */
     float *logits;         /* (count, vocab): room to work in */
 } slm_greedy;

@@ -81,6 +81,9 @@ typedef void slm_act_mul_fn(float *gate, const float *up, int64_t n, int act);
 /* Half-split rotation of one head in place: pairs (x[i], x[i + half]) by cos[i], sin[i]. */
 typedef void slm_rope_fn(float *x, const float *cosine, const float *sine, int64_t half);
 
+/* The sum of exp(x[i] - top) over n values, none of which is larger than top by more than 80; -INFINITY counts nothing. */
+typedef float slm_exp_sum_fn(const float *x, int64_t n, float top);
+
 /* Rows of a block of a cache: attention goes by blocks of positions, so a sum's order depends on nothing but positions. */
 #define SLM_KV_BLOCK 256
 
@@ -138,6 +141,7 @@ typedef struct slm_kernels {
     slm_norm_fn *norm;
     slm_act_mul_fn *act_mul;
     slm_rope_fn *rope;
+    slm_exp_sum_fn *exp_sum;
     slm_kv_store_fn *kv_store[SLM_FORMAT_COUNT]; /* NULL for q4, as is attend */
     slm_attend_fn *attend[SLM_FORMAT_COUNT];
     slm_read_fn *read;

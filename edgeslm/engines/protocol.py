@@ -119,9 +119,10 @@ class GreedyBatch(Protocol):
     def start(self, key: int, prompt: Ids, limit: int, fresh: bool) -> None:
         """Take a prompt in; its answer has at most ``limit`` tokens and, if fresh, no three of them twice."""
 
-    def run(self, wanted: int) -> list[tuple[int, list[int], bool]]:
-        """Go on until ``wanted`` answers have come to an end, or all: key, tokens, and whether one of the ends came.
+    def run(self, wanted: int) -> list[tuple[int, list[int], bool, float]]:
+        """Go on until ``wanted`` answers have come to an end, or all.
 
+        Of each its key, its tokens, whether one of the ends came, and the logarithm of its probability, with its end.
         An answer that runs in circles comes to an end, too. After an error nothing is under way.
         """
 

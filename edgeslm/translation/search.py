@@ -30,7 +30,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer, its log probability per token (nan from a greedy search), and whether it came to a proper end."""
+    """An answer, its log probability per token, its end counted, and whether it came to a proper end."""
 
     tokens: list[int]
     score: float
@@ -41,7 +41,7 @@ class Greedy:
     """The likeliest token, step by step."""
 
     def __init__(self, query: Query, session: Session, ends: frozenset[int]) -> None:
-        self.query, self._ends, self._tokens = query, ends, list[int]()
+        self.query, self._ends, self._tokens, self._score = query, ends, list[int](), 0.0
         self.sessions, self.feed = [session], [query.prompt[session.length :]]
         self.found: list[Candidate] = []
 
@@ -55,6 +55,7 @@ class Greedy:
         if self.query.fresh:
             _ban_repeats(logits[0], tokens)
             token = int(logits[0].argmax())
+        self._score -= math.log(np.exp(logits[0] - logits[0, token]).sum(dtype=np.float64))
         if token in self._ends:
             self._end(True)
             return
@@ -65,7 +66,11 @@ class Greedy:
             self.feed = [[token]]
 
     def _end(self, sound: bool) -> None:
-        self.found = [Candidate(self._tokens, math.nan, sound)]
+        self.found = [_candidate(self._tokens, self._score, sound)]
+
+
+def _candidate(tokens: list[int], score: float, sound: bool) -> Candidate:
+    return Candidate(tokens, score / (len(tokens) + sound), sound)
 
 
 @dataclass
@@ -103,7 +108,7 @@ class Beams:
             line, token, score = at // scores.shape[1], int(ids.flat[at]), float(scores.flat[at])
             if token in self._ends:
                 tokens = lines[line].tokens
-                self._ended.append(Candidate(tokens, score / (len(tokens) + 1), True))
+                self._ended.append(_candidate(tokens, score, sound=True))
             elif len(chosen) < width:
                 chosen.append((line, token, score))
         self._lines = self._next_lines(chosen)
@@ -127,7 +132,7 @@ class Beams:
         best_left = self._lines[0].score / length  # no continuation can score better than it does without its end
         if length < self.query.limit and not (len(self._ended) == width and self._ended[-1].score >= best_left):
             return
-        rest = [Candidate(line.tokens, line.score / length, False) for line in self._lines]
+        rest = [_candidate(line.tokens, line.score, sound=False) for line in self._lines]
         self.found = self._ended or rest
 
 
@@ -235,7 +240,8 @@ class _Greedily:
 
     def run(self) -> list[tuple[int, list[Candidate]]]:
         """Those that have come to an end, some or all."""
-        return [(at, [Candidate(tokens, math.nan, sound)]) for at, tokens, sound in self._batch.run(self._wanted)]
+        ended = self._batch.run(self._wanted)
+        return [(at, [_candidate(tokens, score, sound)]) for at, tokens, sound, score in ended]
 
 
 class _Worker:

@@ -29,6 +29,7 @@ ROWS = (1, 2, 4, 8, 16, 64, 256)
 FEW = 16  # rows of a step: each meets weights that come from memory
 REPEATS = 7
 CACHED, HEAD_DIM = 256, 64  # of a block of a cache
+LOGITS = 1 << 20  # so many that the call itself takes no part
 HEADS = (1, 4, 7, 16, 64)  # that attend to it at once
 ROTATE_BYTES = 256 << 20
 
@@ -126,6 +127,12 @@ def bench_kv_store(format: str, isa: str) -> None:
     print(f"kv_store {format:3} {isa:7} {rows.size / seconds / 1e6:9.0f} M values/s", flush=True)
 
 
+def bench_exp_sum(isa: str) -> None:
+    logits = np.random.default_rng(0).standard_normal(LOGITS).astype(np.float32)
+    seconds = best_time(lambda: len([_native.exp_sum(isa, logits, 5.0)]))
+    print(f"exp_sum {isa:11} {LOGITS / seconds / 1e6:9.0f} M values/s", flush=True)
+
+
 def bench_attend(format: str, isa: str, heads: int) -> None:
     rows = np.random.default_rng(0).standard_normal((2, CACHED, HEAD_DIM)).astype(np.float32)
     block = _native.kv_store(format, "ref", *rows, 0)
@@ -158,6 +165,8 @@ def main() -> None:
             bench_read(isa)
         if op == "kv_store":
             bench_kv_store(format, isa)
+        if op == "exp_sum":
+            bench_exp_sum(isa)
         for heads in HEADS if op == "attend" else ():
             bench_attend(format, isa, heads)
         if op in ("linear", "pack", "embed", "quantize"):

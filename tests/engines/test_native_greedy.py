@@ -18,22 +18,25 @@ from .tiny import make_spec, open_pair
 FULL = make_spec(context=900)
 WINDOW = make_spec(context=900, attention={"window": 40})
 WIDE = make_spec(context=900, vocab_size=700)  # more logits than are compared at once
-Answer = tuple[list[int], bool]
+Answer = tuple[list[int], bool, Any]  # tokens, did one of the ends come, log probability
 
 
 def plainly(native: NativeEngine, prompt: list[int], limit: int, fresh: bool, ends: set[int]) -> Answer:
     tokens: list[int] = []
+    score = 0.0
     with native.new_session() as session:
         logits = session.forward(prompt)[0]
         while True:
             for i in range(len(tokens) - 2) if fresh else ():
                 if tokens[i : i + 2] == tokens[-2:]:
                     logits[tokens[i + 2]] = -np.inf
-            if (token := int(logits.argmax())) in ends:
-                return tokens, True
+            token = int(logits.argmax())
+            score -= float(np.log(np.exp(np.float64(logits - logits[token])).sum()))
+            if token in ends:
+                return tokens, True, pytest.approx(score, abs=1e-5)
             tokens.append(token)
             if len(tokens) == limit or runs_in_circles(tokens):
-                return tokens, False
+                return tokens, False, pytest.approx(score, abs=1e-5)
             logits = session.forward([token])[0]
 
 
@@ -58,7 +61,7 @@ def run_all(
         running = len(batch)
         ended = batch.run(wanted)
         assert len(ended) >= min(wanted, running)
-        found.update({at: (tokens, sound) for at, tokens, sound in ended})
+        found.update({at: tuple(rest) for at, *rest in ended})
     return [found[i] for i in range(len(asked))]
 
 
@@ -70,7 +73,7 @@ def test_answers_are_those_of_plain_forwards(spec: Any, slots: int, wanted: int)
     ends = {5, 11, 30, 31, 70, *range(100, 130), *range(600, 620)}
     asked = [(prompt, 1 + 7 * i % 50, i % 3 == 0) for i, prompt in enumerate(prompts(24))]
     expected = [plainly(native, *one, ends) for one in asked]
-    assert {sound for _, sound in expected} == {True, False}
+    assert {sound for _, sound, _ in expected} == {True, False}
     assert run_all(native, asked, ends, slots, wanted) == expected
 
 
@@ -78,9 +81,9 @@ def test_answers_that_run_in_circles_are_cut(tiny_loop: NativeEngine) -> None:
     asked = [(prompt, 200, False) for prompt in prompts(6, seed=1)]
     found = run_all(tiny_loop, asked, set(), 6, 2)
     assert found == [plainly(tiny_loop, *one, set()) for one in asked]
-    assert all(len(tokens) < 200 and not sound for tokens, sound in found)
+    assert all(len(tokens) < 200 and not sound for tokens, sound, _ in found)
     fresh = run_all(tiny_loop, [(prompt, 200, True) for prompt, _, _ in asked], set(), 6, 2)
-    assert any(len(tokens) == 200 for tokens, _ in fresh)
+    assert any(len(tokens) == 200 for tokens, _, _ in fresh)
 
 
 @pytest.fixture

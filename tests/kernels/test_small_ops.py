@@ -1,4 +1,4 @@
-"""Norm, activation and rotation kernels: ref against NumPy in float64, every variant against ref."""
+"""Norm, activation, rotation and sum kernels: ref against NumPy in float64, every variant against ref."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeslm import _native
 Array = npt.NDArray[Any]
 GUARD = 16
 SENTINEL = np.float32(-12345.678)
-OPS = ("norm", "act_mul", "rope")
+OPS = ("norm", "act_mul", "rope", "exp_sum")
 SIZES = (1, 7, 8, 9, 31, 33, 64, 172, 1001)
 
 
@@ -155,3 +155,16 @@ def test_rope(isa: str, half: int) -> None:
     _native.rope(isa, found, cosine, sine)
     assert_guards(whole)
     assert_close(found, expected, 3e-7)
+
+
+@pytest.mark.parametrize("isa", variants("exp_sum"))
+@pytest.mark.parametrize("n", SIZES)
+def test_exp_sum(isa: str, n: int) -> None:
+    rng = np.random.default_rng(n)
+    for spread in (0.1, 5.0, 60.0):
+        x = (spread * rng.standard_normal(n)).astype(np.float32)
+        x[rng.random(n) < 0.1] = -np.inf
+        top = np.float32(x.max() if np.isfinite(x.max()) else 1.0)
+        expected = np.exp(np.float64(x) - np.float64(top)).sum()
+        assert _native.exp_sum(isa, guarded(x)[1], top) == pytest.approx(expected, rel=2e-6, abs=1e-30)
+    assert math.isnan(_native.exp_sum(isa, np.full(n, np.nan, np.float32), 0.0))

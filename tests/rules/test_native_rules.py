@@ -45,7 +45,7 @@ def test_each_kernel_of_the_manifest_has_its_file_and_no_other_is_there() -> Non
     in_files: set[str] = set()
     for folder in ("ref", "x86", "arm"):
         for path in (NATIVE / folder).glob("*.c"):
-            defined = set(re.findall(r"^void (slm_\w+)\(", path.read_text(), re.MULTILINE))
+            defined = set(re.findall(r"^(?:void|float) (slm_\w+)\(", path.read_text(), re.MULTILINE))
             assert defined == {f"slm_{path.stem}"}, path
             in_files |= defined
     assert in_files == kernel_names()

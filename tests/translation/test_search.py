@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -85,11 +86,33 @@ def test_beams_find_what_a_plain_search_finds(engine: Engine) -> None:
         assert [c.score for c in found] == pytest.approx([score for _, score in expected], abs=1e-5)
 
 
-def test_greedy_has_no_score_and_keeps_to_its_limit(engine: Engine) -> None:
+def test_greedy_keeps_to_its_limit(engine: Engine) -> None:
     for query in queries(4):
         ((found,),) = Searcher([engine], frozenset(), 4).run([query], 1)
-        assert math.isnan(found.score) and not found.sound
         assert len(found.tokens) == query.limit or runs_in_circles(found.tokens)
+        assert not found.sound
+
+
+class Stepwise:
+    """An engine that does not take tokens itself."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.new_session = engine.new_session
+
+
+@pytest.mark.parametrize("ends", [ENDS, frozenset[int]()], ids=["ended", "cut"])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_greedy_scores_are_log_probabilities_per_token(engine: Engine, ends: frozenset[int], fresh: bool) -> None:
+    """In the engine as step by step, which ``best_of_all`` is another witness of."""
+    for query in queries(4):
+        query = replace(query, fresh=fresh)
+        ((inside,),) = Searcher([engine], ends, 4).run([query], 1)
+        ((outside,),) = Searcher([cast(Engine, Stepwise(engine))], ends, 4).run([query], 1)
+        assert inside.tokens == outside.tokens and inside.score == pytest.approx(outside.score, abs=1e-5)
+    query = Query([1, 5], 3)
+    ((found,),) = Searcher([engine], ENDS, 4).run([query], 1)
+    ways = best_of_all(engine, query, ENDS)
+    assert found.score == pytest.approx(dict(ways)[tuple(found.tokens)], abs=1e-5)
 
 
 def test_fresh_answers_have_no_three_tokens_twice(engine: Engine) -> None:
