@@ -1,4 +1,4 @@
-"""The models that come with the package: a translator, and a tiny one to try an engine with."""
+"""The models that come with the package: translators, and a tiny one to try an engine with."""
 
 from __future__ import annotations
 
@@ -6,4 +6,6 @@ from pathlib import Path
 
 CHECKPOINT = Path(__file__).parent / "models" / "everyday-en-de"  # what the converter takes
 BUNDLE = CHECKPOINT.with_name(f"{CHECKPOINT.name}-int4")  # made from it, for devices without the converter
+BACK = CHECKPOINT.with_name("everyday-de-en-int4")  # the same for the other direction
+TRANSLATORS = (BUNDLE, BACK)
 TRIAL = CHECKPOINT.with_name("trial")  # a random one for LiteRT, just to see its kernels run
