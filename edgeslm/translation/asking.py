@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from edgeslm.translation.phrases import Answer
 from edgeslm.translation.search import Candidate, Query, Searcher
 
 LONGEST_TEXT = 2000  # characters: far beyond a sentence, and soon split into tokens
+CLOSED = "this translator is closed; load it again with edgeslm.Translator.load()"
 MARGIN = 4  # tokens: an answer may have this many more than twice as many tokens as its prompt
 
 
@@ -32,7 +34,7 @@ class Asker:
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # long ones first
         with self._turn:
             if self._searcher is None:
-                raise EngineError("this translator is closed; load it again with edgeslm.Translator.load()")
+                raise EngineError(CLOSED)
             found = self._searcher.run((self._query(pair, texts[i], beams) for i in order), len(texts))
         answers = dict(zip(order, map(self._answers, found), strict=True))
         return [answers[i] for i in range(len(texts))]
@@ -45,8 +47,11 @@ class Asker:
         return Query(prompt, limit, beams) if len(prompt) + limit <= self._context else None
 
     def _answers(self, candidates: Sequence[Candidate]) -> list[Answer]:
-        found = {self._tokenizer.decode(c.tokens).strip(): c.sound for c in reversed(candidates)}
-        return [Answer(text, sound) for text, sound in reversed(found.items())] or [Answer("", sound=False)]
+        found: dict[str, Answer] = {}  # a text may come more than once, in other tokens: its best place counts
+        for c in candidates:
+            text = self._tokenizer.decode(c.tokens).strip()
+            found.setdefault(text, Answer(text, c.sound, math.exp(c.score)))
+        return list(found.values()) or [Answer("", sound=False)]
 
     def close(self) -> None:
         """Free the model, once no search is under way."""

@@ -8,12 +8,11 @@ max_words    the longest sentence that it was trained on, in words; longer ones 
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 from edgeslm.bundle import Bundle
-from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.errors import BundleError
 from edgeslm.manifest import parse_json
 
 NAME = "translation.json"
@@ -45,70 +44,6 @@ class Card:
     letters: tuple[tuple[str, str], ...]  # first and last of each range
     stand_ins: tuple[str, ...]
     max_words: int
-
-    @property
-    def sources(self) -> list[str]:
-        """Languages that can be translated from."""
-        return list(dict.fromkeys(pair.source for pair in self.pairs))
-
-    @property
-    def languages(self) -> list[str]:
-        """All of them."""
-        return list(dict.fromkeys(language for pair in self.pairs for language in (pair.source, pair.target)))
-
-    def only_source(self, target: str | None) -> str | None:
-        """The only language that can be translated from, to ``target`` if one is given; None if there are several."""
-        found = {source for source in self.sources if target is None or self._leads(source, target)}
-        return found.pop() if len(found) == 1 else None
-
-    def _leads(self, source: str, target: str) -> bool:
-        try:
-            return bool(self.route(source, target))
-        except ArgumentError:
-            return False
-
-    def target(self, source: str, target: str | None) -> str:
-        """``target``, or the only language that there is a pair to from ``source``.
-
-        Raises:
-            ArgumentError: none was given, and there are several, or none.
-        """
-        if target is not None:
-            return target
-        found = [pair.target for pair in self.pairs if pair.source == source]
-        if not found:
-            raise ArgumentError(
-                f"source {source!r}: this bundle does not translate from it; it translates {self._offer()}"
-            )
-        if len(found) > 1:
-            raise ArgumentError(f"target: none given; this bundle translates {self._offer()}")
-        return found[0]
-
-    def route(self, source: str, target: str) -> list[Pair]:
-        """The pairs to go through, the fewest: one, or several where there is no direct one.
-
-        Raises:
-            ArgumentError: no way leads there, or it leads back.
-        """
-        if source == target:
-            raise ArgumentError(
-                f"{source}→{target}: there is nothing to translate; this bundle translates {self._offer()}"
-            )
-        ways: deque[list[Pair]] = deque([[]])
-        seen = {source}
-        while ways:
-            way = ways.popleft()
-            here = way[-1].target if way else source
-            for pair in self.pairs:
-                if pair.source == here and pair.target == target:
-                    return [*way, pair]
-                if pair.source == here and pair.target not in seen:
-                    seen.add(pair.target)
-                    ways.append([*way, pair])
-        raise ArgumentError(f"{source}→{target}: this bundle does not translate that; it translates {self._offer()}")
-
-    def _offer(self) -> str:
-        return ", ".join(map(str, self.pairs))
 
 
 def read_card(bundle: Bundle) -> Card:

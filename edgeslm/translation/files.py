@@ -14,7 +14,7 @@ from typing import TextIO
 from edgeslm.errors import ArgumentError
 from edgeslm.files import replacing
 from edgeslm.translation.formats import Format, format_of
-from edgeslm.translation.translator import Translator
+from edgeslm.translation.translator import Stream, Translator
 
 log = logging.getLogger("edgeslm.translate")
 
@@ -30,6 +30,8 @@ class FileReport:
     target: str
     pieces: int  # sentences, and what stands between them
     resumed: int  # of them had been translated before
+    confidence: float  # of the sentence that the model was least sure of, of those translated now
+    kept: int  # of the sentences translated now were left as they are
 
 
 def read_text(path: Path) -> str:
@@ -71,6 +73,7 @@ def translate_file(
     *,
     format: Format | None = None,
     beams: int = 1,
+    min_confidence: float = 0.0,
     resume: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> FileReport:
@@ -81,6 +84,7 @@ def translate_file(
 
     Args:
         format: by default, what the name of the file tells.
+        min_confidence: as :meth:`Translator.translate` takes it.
         progress: called with what is running, pieces done and pieces in all.
 
     Raises:
@@ -88,14 +92,22 @@ def translate_file(
     """
     text = read_text(path)
     form = format or format_of(path)
-    stream = translator.stream(text, source, target, format=form, beams=beams)
+
+    def translate(source: str | None, target: str | None, skip: int = 0) -> Stream:
+        return translator.stream(
+            text, source, target, format=form, beams=beams, min_confidence=min_confidence, skip=skip
+        )
+
+    stream = translate(source, target)
     job = {"text": _digest(text), "from": stream.source, "to": stream.target, "format": form, "beams": beams}
-    job["model"] = translator.fingerprint
+    job["min_confidence"] = min_confidence
+    job["model"] = translator.fingerprint(stream.source, stream.target)
     journal = out.with_name(f".{out.name}.translating")
     pieces = _read_journal(journal, job) if resume else []
     resumed = len(pieces)
+    stream = translate(stream.source, stream.target, skip=resumed)
     with _journal(journal, job, pieces) as write:
-        for piece in translator.stream(text, stream.source, stream.target, format=form, beams=beams, skip=resumed):
+        for piece in stream:
             pieces.append(piece)
             write(piece)
             progress("translating", len(pieces), stream.total)
@@ -104,7 +116,7 @@ def translate_file(
     journal.unlink(missing_ok=True)
     if _digest(read_text(path)) != job["text"]:
         log.warning("%s: changed meanwhile; %s translates what it was at the beginning", path, out)
-    return FileReport(stream.source, stream.target, len(pieces), resumed)
+    return FileReport(stream.source, stream.target, len(pieces), resumed, stream.tally.confidence, stream.tally.kept)
 
 
 def _digest(text: str) -> str:

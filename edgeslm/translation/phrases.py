@@ -18,10 +18,24 @@ from edgeslm.translation.split import clauses
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model made of a text; ``sound`` unless it ran away (repeated itself, or did not come to an end)."""
+    """What the model made of a text.
+
+    Attributes:
+        sound: unless it ran away (repeated itself, or did not come to an end).
+        confidence: 0..1, the geometric mean of what it gave the tokens for probabilities.
+    """
 
     text: str
     sound: bool = True
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A sentence translated, and the least confidence of the answers that it is made of; 1 where there are none."""
+
+    text: str
+    confidence: float = 1.0
 
 
 Ask = Callable[[Sequence[str]], Sequence[Answer]]
@@ -35,7 +49,7 @@ _BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{“„«"
 _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
 
-def translate_sentences(sentences: Sequence[str], protector: Protector, card: Card, ask: Ask) -> list[str]:
+def translate_sentences(sentences: Sequence[str], protector: Protector, card: Card, ask: Ask) -> list[Outcome]:
     """The sentences translated, in order, with all that is asked of the model asked together, twice at most."""
     rules = _Rules(protector, card.stand_ins, card.max_words)
     drafts = [_draft(sentence, rules) for sentence in sentences]
@@ -47,7 +61,12 @@ def translate_sentences(sentences: Sequence[str], protector: Protector, card: Ca
     pieces = [piece for phrase in failed for piece in phrase.pieces() if isinstance(piece, _Piece)]
     for piece, answer in zip(pieces, ask([shape(piece.text) for piece in pieces]) if pieces else (), strict=True):
         piece.take(answer, rules)
-    return ["".join(part if isinstance(part, str) else part.finished() for part in draft) for draft in drafts]
+    return [_outcome(draft) for draft in drafts]
+
+
+def _outcome(draft: Sequence[str | _Phrase]) -> Outcome:
+    text = "".join(part if isinstance(part, str) else part.finished() for part in draft)
+    return Outcome(text, min((part.sureness() for part in draft if isinstance(part, _Phrase)), default=1.0))
 
 
 def shape(text: str) -> str:
@@ -56,13 +75,16 @@ def shape(text: str) -> str:
     return text if _ENDING.search(text) else text + "."
 
 
-def like(source: str, answer: str) -> str:
-    """An answer in the form of what was asked: capitals, and an end only where there was one."""
+def like(source: str, answer: str, opens: bool = True) -> str:
+    """An answer in the form of what was asked: capitals, and an end only where there was one.
+
+    Within a sentence, where it does not open one, a capital is not carried over: German nouns have one, others do not.
+    """
     if not _ENDING.search(source):
         answer = answer.rstrip(".!?") or answer
     if _shouts(source):
         return answer.upper()
-    return answer[:1].upper() + answer[1:] if source[:1].isupper() else answer
+    return answer[:1].upper() + answer[1:] if opens and source[:1].isupper() else answer
 
 
 def _shouts(text: str) -> bool:
@@ -81,12 +103,15 @@ class _Piece:
     """A text without anything to keep."""
 
     text: str
+    opens: bool  # a sentence
     result: str | None = None
+    confidence: float = 1.0
 
     def take(self, answer: Answer, rules: _Rules) -> None:
         """An answer that invents something to keep, or nothing at all, is none."""
-        found = like(self.text, answer.text)
-        self.result = found if found and not rules.protector.answers.spans(found) else self.text
+        found = like(self.text, answer.text, self.opens)
+        if found and not rules.protector.answers.spans(found):
+            self.result, self.confidence = found, answer.confidence
 
 
 @dataclass
@@ -97,9 +122,11 @@ class _Phrase:
     spans: list[Span]
     rules: _Rules
     alone: bool  # nothing in its sentence is kept
+    opens: bool  # the sentence
     attempt: str = ""  # what to ask for the whole; "" where it is better not asked
     names: dict[str, str] = field(default_factory=dict)  # stand-in → what it stands for
     result: str | None = None
+    confidence: float = 1.0
     cut: list[str | _Piece] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -121,7 +148,7 @@ class _Phrase:
 
     def take(self, answer: Answer) -> None:
         """Accept an answer in which everything that was to be kept occurs once; else there is no result yet."""
-        found = like(self.text, answer.text)
+        found = like(self.text, answer.text, self.opens)
         if not found or (not answer.sound and self.spans):
             return
         for name, kept in self.names.items():
@@ -129,7 +156,7 @@ class _Phrase:
                 return
             found = re.sub(rf"(?<!\w){name}(?!\w)", kept.replace("\\", r"\\"), found)
         if self._keeps(found):
-            self.result = found
+            self.result, self.confidence = found, answer.confidence
 
     def _keeps(self, found: str) -> bool:
         protector = self.rules.protector.answers
@@ -141,11 +168,13 @@ class _Phrase:
 
     def pieces(self) -> list[str | _Piece]:
         """Cut around all that is kept, and at clauses."""
-        end = 0
+        end, opens = 0, self.opens
         for span in [*self.spans, Span(len(self.text), len(self.text), Kind.MARK)]:
             for clause in clauses(self.text[end : span.start], self.rules.max_words):
                 before, text, behind = _edges(clause, _BEFORE_PIECE, _BEHIND_PIECE)
-                self.cut += [before, _Piece(text) if text else "", behind]
+                self.cut += [before, _Piece(text, opens) if text else "", behind]
+                opens = opens and not text
+            opens = False
             self.cut.append(self.text[span.start : span.end])
             end = span.end
         return self.cut
@@ -156,6 +185,10 @@ class _Phrase:
             return self.result
         return "".join(part if isinstance(part, str) else part.result or part.text for part in self.cut)
 
+    def sureness(self) -> float:
+        """The least confidence of the answers that it is made of."""
+        return min((part.confidence for part in self.cut if isinstance(part, _Piece)), default=self.confidence)
+
 
 def _is_balanced(text: str) -> bool:
     return text.count("(") == text.count(")")
@@ -164,12 +197,14 @@ def _is_balanced(text: str) -> bool:
 def _draft(sentence: str, rules: _Rules) -> list[str | _Phrase]:
     """Literal text and phrases in turn."""
     parts: list[str | _Phrase] = []
-    start, inside = 0, []
+    start, inside, opens = 0, list[Span](), True
     for span in [*_joined(sentence, rules.protector.spans(sentence)), Span(len(sentence), len(sentence), Kind.MARK)]:
         if span.kind is not Kind.MARK:
             inside.append(span)
             continue
-        parts += _phrase(sentence, start, span.start, inside, rules)
+        found = _phrase(sentence, start, span.start, inside, rules, opens)
+        opens = opens and not inside and found == [sentence[start : span.start]]
+        parts += found
         parts.append(sentence[span.start : span.end])
         start, inside = span.end, []
     return parts
@@ -188,7 +223,9 @@ def _joined(text: str, spans: Sequence[Span]) -> list[Span]:
     return joined
 
 
-def _phrase(sentence: str, start: int, end: int, spans: Sequence[Span], rules: _Rules) -> list[str | _Phrase]:
+def _phrase(
+    sentence: str, start: int, end: int, spans: Sequence[Span], rules: _Rules, opens: bool
+) -> list[str | _Phrase]:
     """What lies between two marks; without a letter outside of its spans it is literal."""
     text = sentence[start:end]
     if not _has_letter_outside(sentence, start, end, spans):
@@ -199,7 +236,7 @@ def _phrase(sentence: str, start: int, end: int, spans: Sequence[Span], rules: _
     if any(s.start < 0 or s.end > len(core) for s in inside):  # an edge belongs to what is kept
         before, core, behind = "", text, ""
         inside = [Span(s.start - start, s.end - start, s.kind) for s in spans]
-    return [before, _Phrase(core, inside, rules, alone=text == sentence and not spans), behind]
+    return [before, _Phrase(core, inside, rules, text == sentence and not spans, opens), behind]
 
 
 def _has_letter_outside(sentence: str, start: int, end: int, spans: Sequence[Span]) -> bool:

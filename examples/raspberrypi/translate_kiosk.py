@@ -2,6 +2,8 @@
 
 python translate_kiosk.py [--model BUNDLE] [--from en] [--to de]
 
+Without --from it tells each sentence's language by itself, and needs edgeslm[translate] for that.
+
 Where input or output is no terminal it translates line by line: echo "I need new shoes." | python translate_kiosk.py
 """
 
@@ -17,6 +19,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 import edgeslm
+from edgeslm.translation.translator import UNSURE
 
 LONGEST = 2000  # characters of a sentence
 Shown = deque[tuple[str, str]]  # sentences and their translations
@@ -33,7 +36,7 @@ def screen(shown: Shown, way: str, height: int) -> Panel:
     )
 
 
-def kiosk(translator: edgeslm.Translator, source: str, target: str | None) -> None:
+def kiosk(translator: edgeslm.Translator, source: str | None, target: str | None) -> None:
     """Ask, translate, show, until the end of input."""
     console, shown = Console(), Shown(maxlen=100)
     ways = ", ".join(f"{a} → {b}" for a, b in translator.pairs)
@@ -45,12 +48,13 @@ def kiosk(translator: edgeslm.Translator, source: str, target: str | None) -> No
             if not text:
                 continue
             try:
-                shown.append((text, translator.translate(text, source, target).text))
+                found = translator.translate(text, source, target)
+                shown.append((text, found.text + "  (unsure)" * (found.confidence < UNSURE)))
             except edgeslm.EdgeslmError as error:
                 shown.append((text, f"({error})"))
 
 
-def pipe(translator: edgeslm.Translator, source: str, target: str | None) -> None:
+def pipe(translator: edgeslm.Translator, source: str | None, target: str | None) -> None:
     """A translation for every line."""
     for line in sys.stdin:
         print(translator.translate(line.rstrip("\n"), source, target), flush=True)
@@ -59,8 +63,8 @@ def pipe(translator: edgeslm.Translator, source: str, target: str | None) -> Non
 def main() -> int:
     """Read the options, open the model, run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="a bundle's folder; by default the embedded translator")
-    parser.add_argument("--from", dest="source", default="en")
+    parser.add_argument("--model", nargs="+", help="bundles' folders; by default the embedded translators")
+    parser.add_argument("--from", dest="source")
     parser.add_argument("--to", dest="target")
     options = parser.parse_args()
     try:

@@ -32,8 +32,10 @@ Run = Callable[[list[Any]], list[Any]]
 
 def edgeslm_texts(model: str, threads: int, batch: int) -> Run:
     import edgeslm
+    from edgeslm import embedded
 
-    translator = edgeslm.Translator.load(model or None, threads=threads, batch=batch)
+    # One bundle, since of several each is opened only when it is needed.
+    translator = edgeslm.Translator.load(model or embedded.BUNDLE, threads=threads, batch=batch)
     return lambda texts: [found.text for found in translator.translate_batch(texts, "en", "de")]
 
 

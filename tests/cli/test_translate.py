@@ -15,7 +15,9 @@ def test_a_text(edgeslm: Edgeslm) -> None:
 
 def test_stdin_json_and_alternatives(edgeslm: Edgeslm) -> None:
     found = edgeslm("translate", "-", *WAY, "--json", stdin=b"I need new shoes.\n").json
-    assert found == {"text": "Ich brauche neue Schuhe.\n", "source": "en", "target": "de", "alternatives": []}
+    assert 0.5 < found.pop("confidence") < 1
+    expected = {"text": "Ich brauche neue Schuhe.\n", "source": "en", "target": "de", "alternatives": [], "kept": 0}
+    assert found == expected
     done = edgeslm("translate", "Where is the train station?", *WAY, "--alternatives", 2)
     assert done.out.splitlines()[0] == "Wo ist der Bahnhof?" and 2 <= len(done.out.splitlines()) <= 3
     assert edgeslm("translate", "-", *WAY, stdin=b"a\0b").code == 1
@@ -31,9 +33,27 @@ def test_a_file(edgeslm: Edgeslm, tmp_path: Path) -> None:
     assert edgeslm("translate", source, *WAY, "-o", out, "--resume").code == 0
 
 
+def test_where_the_model_is_unsure_a_note_says_so(edgeslm: Edgeslm, tmp_path: Path) -> None:
+    done = edgeslm("translate", "The compiler emits a warning for unused variables.", *WAY)
+    assert (
+        done.code == 0
+        and "--min-confidence 0.4" in done.err
+        and done.out != "The compiler emits a warning for unused variables.\n"
+    )
+    assert not edgeslm("translate", "I need new shoes.", *WAY).err
+    path, out = tmp_path / "a.md", tmp_path / "b.md"
+    path.write_text("# The compiler emits a warning for unused variables.\n\nI need new shoes.\n")
+    for place in ((), ("-o", out)):
+        done = edgeslm("translate", path, *WAY, "--min-confidence", 0.5, *place)
+        assert done.code == 0 and "1 sentence is left untranslated" in done.err
+        shown = done.out if not place else out.read_text()
+        assert shown == "# The compiler emits a warning for unused variables.\n\nIch brauche neue Schuhe.\n"
+    assert edgeslm("translate", path, *WAY, "--min-confidence", 2).code == 2
+
+
 def test_wrong_use_says_so(edgeslm: Edgeslm, tmp_path: Path) -> None:
     assert edgeslm("translate", "no-such-file.md", *WAY).code == 1
     assert edgeslm("translate", "Some text.", *WAY, "-o", tmp_path / "x").code == 2
     assert edgeslm("translate", "Some text.", *WAY, "--resume").code == 2
-    done = edgeslm("translate", "Hallo", "--from", "de", "--to", "en")
+    done = edgeslm("translate", "Hallo", "--from", "de", "--to", "fr")
     assert done.code == 1 and "en→de" in done.err

@@ -27,7 +27,9 @@ def test_on_a_terminal() -> None:
     shown = read_until(terminal, "Type a sentence")
     os.write(terminal, b"I need new shoes.\n")
     shown = read_until(terminal, "Ich brauche neue Schuhe.")
-    assert "en → de, offline" in shown
+    assert "en → de, de → en, offline" in shown
+    os.write(terminal, b"The compiler emits a warning for unused variables.\n")
+    read_until(terminal, "(unsure)")
     os.write(terminal, b"\x04")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     os.close(terminal)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edgeslm.bundle import Bundle
-from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.errors import BundleError
 from edgeslm.translation.card import Card, parse_card, read_card
 
 
@@ -15,27 +15,6 @@ def card(*pairs: str, **others: Any) -> Card:
     """A card of pairs such as "en-de"."""
     found = [dict(zip(("source", "target"), p.split("-"), strict=True), prompt=f"<{p}> {{text}}") for p in pairs]
     return parse_card(json.dumps({"pairs": found, **others}).encode())
-
-
-def test_a_direct_pair_is_taken_and_others_pivot() -> None:
-    found = card("de-en", "fr-en", "en-es", "fr-es", "es-it")
-    assert list(map(str, found.route("fr", "es"))) == ["fr→es"]
-    assert list(map(str, found.route("de", "es"))) == ["de→en", "en→es"]
-    assert list(map(str, found.route("de", "it"))) == ["de→en", "en→es", "es→it"]
-    assert found.languages == ["de", "en", "fr", "es", "it"]
-    assert found.route("fr", "es")[0].ask("a {text} b") == "<fr-es> a {text} b"
-
-
-def test_what_is_not_there_is_refused_with_what_is() -> None:
-    found = card("en-de", "en-fr")
-    for source, target in (("de", "en"), ("de", "fr"), ("en", "en"), ("xx", "de"), ("en", "xx")):
-        with pytest.raises(ArgumentError, match="en→de, en→fr"):
-            found.route(source, target)
-    with pytest.raises(ArgumentError, match="target: none given"):
-        found.target("en", None)
-    with pytest.raises(ArgumentError, match="does not translate from it"):
-        found.target("de", None)
-    assert card("en-de").target("en", None) == "de"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from edgeslm.translation.card import Card
-from edgeslm.translation.phrases import Answer, like, shape, translate_sentences
+from edgeslm.translation.phrases import Answer, Ask, like, shape, translate_sentences
 from edgeslm.translation.protect import Protector
 
 CARD = Card((), (("A", "Z"), ("a", "z"), ("À", "ɏ")), ("Tom", "Boston"), 12)
@@ -46,9 +46,13 @@ def asking(model: Callable[[str], str], log: list[str] | None = None) -> Callabl
     return ask
 
 
+def translated(sentences: Sequence[str], ask: Ask) -> list[str]:
+    return [outcome.text for outcome in translate_sentences(sentences, PROTECTOR, CARD, ask)]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_what_is_kept_comes_out_exactly_as_often(model: str) -> None:
-    found = translate_sentences(SENTENCES, PROTECTOR, CARD, asking(MODELS[model]))
+    found = translated(SENTENCES, asking(MODELS[model]))
     for sentence, translation in zip(SENTENCES, found, strict=True):
         assert PROTECTOR.kept(translation) == PROTECTOR.kept(sentence), translation
 
@@ -65,24 +69,24 @@ def test_and_for_random_sentences_and_a_random_model() -> None:
 
     for _ in range(300):
         sentence = text()
-        (found,) = translate_sentences([sentence], PROTECTOR, CARD, asking(model))
+        (found,) = translated([sentence], asking(model))
         assert PROTECTOR.kept(found) == PROTECTOR.kept(sentence), (sentence, found)
 
 
 def test_the_model_sees_stand_ins_and_numbers_but_no_placeholder() -> None:
     log: list[str] = []
-    found = translate_sentences(["Give {it} to me at 5 for {you}."], PROTECTOR, CARD, asking(lambda t: t, log))
+    found = translated(["Give {it} to me at 5 for {you}."], asking(lambda t: t, log))
     assert log == ["Give Tom to me at 5 for Boston."] and found == ["Give {it} to me at 5 for {you}."]
 
 
 def test_a_placeholder_may_move_and_backslashes_survive() -> None:
-    found = translate_sentences(["The file \\\\x\\1 is mine."], PROTECTOR, CARD, asking(lambda t: "Mir gehört Tom."))
+    found = translated(["The file \\\\x\\1 is mine."], asking(lambda t: "Mir gehört Tom."))
     assert found == ["Mir gehört \\\\x\\1."]
 
 
 def test_a_stand_in_that_the_text_has_itself_is_not_used() -> None:
     log: list[str] = []
-    translate_sentences(["Tom likes {it}."], PROTECTOR, CARD, asking(lambda t: t, log))
+    translated(["Tom likes {it}."], asking(lambda t: t, log))
     assert log == ["Tom likes Boston."]
 
 
@@ -90,14 +94,36 @@ def test_an_answer_that_ran_away_does_not_hold_what_is_kept() -> None:
     def ask(texts: Sequence[str]) -> list[Answer]:
         return [Answer(f"{text} und und", sound=False) for text in texts]
 
-    (found,) = translate_sentences(["Give me 5 of them."], PROTECTOR, CARD, ask)
+    (found,) = translated(["Give me 5 of them."], ask)
     assert Counter(found.split())["5"] == 1
+
+
+def test_only_what_opens_a_sentence_takes_over_a_capital() -> None:
+    answers = {"Ich.": "I.", "Schuhe.": "shoes.", "Das Haus.": "the house.", "Und.": "and.", "Tom.": "Tom."}
+
+    def ask(texts: Sequence[str]) -> list[Answer]:
+        return [Answer(answers.get(text, "?")) for text in texts]
+
+    sentences = ["Ich {x} Schuhe", "<b>Das Haus</b>Schuhe<i>Tom</i>", "{x} Schuhe", "<b>–</b>Schuhe", "Schuhe"]
+    found = ["I {x} shoes", "<b>The house</b>shoes<i>Tom</i>", "{x} shoes", "<b>–</b>Shoes", "Shoes"]
+    assert translated(sentences, ask) == found
+
+
+def test_a_sentence_is_as_sure_as_its_least_sure_answer() -> None:
+    sure = {"the house.": 0.9, "the dog.": 0.3, "or both.": 0.6, "and here is Tom.": 0.8, "and here is.": 0.1}
+
+    def ask(texts: Sequence[str]) -> list[Answer]:
+        return [Answer(text.replace("Tom", "him"), confidence=sure[text]) for text in texts]
+
+    sentences = ["the house<b>the dog</b>or both", "the house", "<b>12</b>", "and here is {it}"]
+    found = translate_sentences(sentences, PROTECTOR, CARD, ask)
+    assert [outcome.confidence for outcome in found] == [0.3, 0.9, 1.0, 0.1]  # the last one was cut around {it}
 
 
 def test_long_sentences_are_asked_in_clauses() -> None:
     log: list[str] = []
     text = " ".join(["one two three four five, six"] * 8) + "."
-    (found,) = translate_sentences([text], PROTECTOR, CARD, asking(lambda t: t, log))
+    (found,) = translated([text], asking(lambda t: t, log))
     assert len(log) > 4 and all(len(asked.split()) <= CARD.max_words for asked in log)
     assert found == text
 

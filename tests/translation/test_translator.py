@@ -15,13 +15,14 @@ from bundle_files import list_anew
 
 import edgeslm
 from edgeslm import Translator, embedded
-from edgeslm.errors import ArgumentError, BundleError, EngineError, MissingExtraError
+from edgeslm.errors import ArgumentError, BundleError, EngineError, MissingExtraError, ModelFormatError
 from edgeslm.translation.document import Sentence
 from edgeslm.translation.files import translate_file
 from edgeslm.translation.protect import Protector
 
 # EDGESLM_RANDOM_TEXTS=10000 for a long run.
 RANDOM_TEXTS = int(os.environ.get("EDGESLM_RANDOM_TEXTS", "150"))
+LETTERS = (("A", "Z"), ("a", "z"), ("À", "ɏ"))
 DOCUMENT = """# Good morning
 
 I need new shoes. Where is the train station?
@@ -43,7 +44,17 @@ def test_known_translations(translator: Translator) -> None:
     for text, translation in expected.items():
         assert translator.translate(text, "en", "de").text == translation
     assert [str(t) for t in translator.translate_batch(list(expected), "en")] == list(expected.values())
-    assert translator.pairs == [("en", "de")]
+    assert translator.pairs == [("en", "de"), ("de", "en")]
+
+
+def test_known_translations_the_other_way(translator: Translator) -> None:
+    expected = {
+        "Ich brauche neue Schuhe.": "I need new shoes.",
+        "Wo ist der Bahnhof?": "Where is the station?",
+        "Das kostet {x} Euro.": "It costs {x} euro.",
+        "das alte Haus": "the old house",
+    }
+    assert [str(t) for t in translator.translate_batch(list(expected), "de")] == list(expected.values())
 
 
 def test_a_phrase_is_not_made_a_sentence(translator: Translator) -> None:
@@ -60,7 +71,7 @@ def test_a_document_comes_in_pieces_or_whole_and_keeps_what_must_be(translator: 
     assert "".join(pieces) == whole and len(pieces) == stream.total
     assert list(translator.stream(DOCUMENT, "en", "de", format="markdown", skip=5)) == pieces[5:]
     assert whole.count("\n") == DOCUMENT.count("\n") and "Ich brauche neue Schuhe. Wo ist der Bahnhof?" in whole
-    protector = Protector(translator.card.letters)
+    protector = Protector(LETTERS)
     assert protector.kept(whole) == protector.kept(DOCUMENT)
 
 
@@ -80,6 +91,46 @@ def test_alternatives_differ(translator: Translator) -> None:
     assert not translator.translate("1", "en", "de", alternatives=3).alternatives
 
 
+def test_what_the_model_is_unsure_of_can_be_left_as_it_is(translator: Translator) -> None:
+    strange = "The compiler\nemits a *warning*\r\n  for unused {name}."
+    text = f"I need new shoes.\n\n{strange} Where is the train station?\n"
+    plain = translator.translate(text, "en", "de", format="markdown")
+    found = translator.translate(text, "en", "de", format="markdown", min_confidence=0.5, alternatives=1)
+    assert plain.confidence < 0.4 and plain.kept == 0 and strange not in plain.text
+    assert found.confidence > 0.5 and found.kept == 1
+    assert found.text == f"Ich brauche neue Schuhe.\n\n{strange} Wo ist der Bahnhof?\n"
+    assert all(strange in other for other in found.alternatives)
+    stream = translator.stream(text, "en", "de", format="markdown", min_confidence=0.5)
+    greedy = translator.translate(text, "en", "de", format="markdown", min_confidence=0.5)
+    assert "".join(stream) == greedy.text
+    assert (stream.tally.confidence, stream.tally.kept) == (greedy.confidence, greedy.kept)
+    all_kept = translator.translate(text, "en", "de", format="markdown", min_confidence=1)
+    assert (all_kept.text, all_kept.kept, all_kept.confidence) == (text, 3, 1.0)
+    assert translator.translate("12 {x}", "en", "de").confidence == 1.0
+
+
+def test_confidence_depends_on_neither_company_nor_engine(translator: Translator) -> None:
+    texts = [
+        "I need new shoes.",
+        "The compiler emits a warning for unused variables.",
+        "Settings",
+        "Tom was late.",
+        "I like 5 of them.",
+    ]
+    together = translator.translate_batch(texts, "en", "de")
+    assert [translator.translate(text, "en", "de") for text in texts] == together
+    with Translator.load(engine="onnxruntime") as other:
+        for mine, its in zip(together, other.translate_batch(texts, "en", "de"), strict=True):
+            assert mine.text != its.text or mine.confidence == pytest.approx(its.confidence, abs=0.02)
+    assert together[0].confidence > 0.6 and together[1].confidence < 0.4
+
+
+def test_over_two_models_the_less_sure_counts(both_ways: Translator) -> None:
+    first = both_ways.translate("I am here.", "en", "de")
+    second = both_ways.translate(first.text, "de", "xx")
+    assert both_ways.translate("I am here.", "en", "xx").confidence == min(first.confidence, second.confidence)
+
+
 def test_it_does_not_run_in_circles(translator: Translator) -> None:
     for text in ("applause applause applause applause applause", "SSSS SSSS SSSS", "The price is one million and one."):
         words = translator.translate(text, "en", "de").text.split()
@@ -89,10 +140,11 @@ def test_it_does_not_run_in_circles(translator: Translator) -> None:
 def test_languages_are_detected_and_what_cannot_be_is_refused(translator: Translator) -> None:
     assert translator.language("Where is the train station?") == "en"
     assert translator.translate("I need new shoes.").source == "en"
-    with pytest.raises(ArgumentError, match="en→de"):
-        translator.translate("Ich brauche neue Schuhe und einen Hut.")
-    with pytest.raises(ArgumentError, match="en→de"):
-        translator.translate("Hallo", "de", "en")
+    assert translator.translate("Ich brauche neue Schuhe und einen Hut.").target == "en"
+    with pytest.raises(ArgumentError, match="en→de, de→en"):
+        translator.translate("Ich brauche neue Schuhe und einen Hut.", target="de")
+    with pytest.raises(ArgumentError, match="en→de, de→en"):
+        translator.translate("Hallo", "de", "fr")
     with pytest.raises(ArgumentError, match="source=…"):
         translator.translate("")
 
@@ -105,9 +157,11 @@ def no_detection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_detection")
 def test_a_base_install_takes_the_only_language_there_is(translator: Translator) -> None:
-    for target in ("de", None):
-        found = translator.translate("I need new shoes.", target=target)
-        assert (found.text, found.source) == ("Ich brauche neue Schuhe.", "en")
+    found = translator.translate("I need new shoes.", target="de")
+    assert (found.text, found.source) == ("Ich brauche neue Schuhe.", "en")
+    assert translator.translate("Ich bin hier.", target="en").source == "de"
+    with Translator.load(embedded.BUNDLE) as one_way:
+        assert one_way.translate("I need new shoes.").target == "de"
 
 
 def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +220,7 @@ def test_pairs_without_a_direct_model_pivot(both_ways: Translator) -> None:
     pivoted = both_ways.translate("I am here.", "en", "xx")
     assert pivoted.text == both_ways.translate(german, "de", "xx").text
     assert (pivoted.source, pivoted.target) == ("en", "xx")
-    with pytest.raises(ArgumentError, match="does not translate from it"):
+    with pytest.raises(ArgumentError, match="translates from it"):
         both_ways.translate("I am here.", "xx")
 
 
@@ -179,7 +233,7 @@ def rewrite(folder: Path, name: str, content: bytes) -> None:
 def test_random_texts(translator: Translator) -> None:
     """Any Unicode: an answer, and all that must be kept is there, as often as before."""
     rng = random.Random(0)
-    protector = Protector(translator.card.letters)
+    protector = Protector(LETTERS)
     words = ["house", "the", "and", "{x}", "<b>", "5", "\n", "\r\n", ". ", "! ", "\u2028", "Tom", "😀", "</s>", "ÅÅ"]
 
     def text() -> str:
@@ -192,6 +246,8 @@ def test_random_texts(translator: Translator) -> None:
         assert [part for part in after.text if part in "\n\r\u2028\x85\x0b\x0c"] == cut
         for piece, count in protector.kept(before).items():  # where words have come to touch it, it reads as another
             assert after.text.count(piece) >= count, (before, after.text)
+    kept = translator.translate_batch(texts, "en", "de", min_confidence=1)
+    assert [found.text for found in kept] == texts
 
 
 def test_where_there_are_no_native_kernels_another_engine_translates(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +260,9 @@ def test_bad_arguments(translator: Translator, tiny_bundle: Path) -> None:
     for arguments in ({"beams": 0}, {"beams": 17}, {"alternatives": -1}, {"format": "pdf"}, {"source": "xx"}):
         with pytest.raises(ArgumentError, match=next(iter(arguments)) if "source" not in arguments else "en→de"):
             translator.translate("a", **{"source": "en", "target": "de", **arguments})  # type: ignore[arg-type]
+    for wrong in (-0.1, 1.1, "0.5", True, float("nan")):
+        with pytest.raises(ArgumentError, match="min_confidence"):
+            translator.translate("a", "en", "de", min_confidence=wrong)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="string"):
         translator.translate(5, "en", "de")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="translate"):
@@ -212,6 +271,39 @@ def test_bad_arguments(translator: Translator, tiny_bundle: Path) -> None:
         Translator.load(batch=0)
     with pytest.raises(BundleError, match="no translator"):
         Translator.load(tiny_bundle)
+    with pytest.raises(BundleError, match="no translator"):
+        Translator.load([embedded.BUNDLE, tiny_bundle])
+    with pytest.raises(ArgumentError, match="path"):
+        Translator.load([])
+
+
+def test_of_several_bundles_each_is_opened_when_it_is_needed(tmp_path: Path) -> None:
+    """The bundle for French has a tokenizer that cannot be read, which only French notices."""
+    folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / "fr"))
+    card = {"pairs": [{"source": "en", "target": "fr", "prompt": "<s><2fr> {text}<sep>"}]}
+    rewrite(folder, "translation.json", json.dumps(card).encode())
+    rewrite(folder, "tokenizer.json", b"{}")
+    with pytest.raises(ModelFormatError, match="tokenizer"):
+        Translator.load(folder)
+    with Translator.load([*embedded.TRANSLATORS, folder], threads=1) as found:
+        assert found.pairs == [("en", "de"), ("de", "en"), ("en", "fr")]
+        assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
+        for source in ("en", "de"):  # from German over English
+            with pytest.raises(ModelFormatError, match="tokenizer"):
+                found.translate("Tom.", source, "fr")
+        assert found.fingerprint("en", "de") != found.fingerprint("de", "en")
+    with pytest.raises(EngineError, match="closed"):
+        found.translate("I am here.", "en", "de")
+
+
+def test_of_two_bundles_for_a_pair_the_first_translates(tmp_path: Path, translator: Translator) -> None:
+    other = Path(shutil.copytree(embedded.BACK, tmp_path / "other"))
+    shutil.copyfile(embedded.BUNDLE / "translation.json", other / "translation.json")
+    list_anew(other, "translation.json")
+    for folders, is_first in (([other, embedded.BUNDLE], False), ([embedded.BUNDLE, other], True)):
+        with Translator.load(folders, threads=1) as found:
+            assert found.pairs == [("en", "de")]
+            assert (found.fingerprint("en", "de") == translator.fingerprint("en", "de")) == is_first
 
 
 def test_closed(tmp_path: Path) -> None:

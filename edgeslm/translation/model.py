@@ -1,0 +1,141 @@
+"""A bundle that translates: its card, and what asks it, made when it is first needed."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgeslm.bundle import Bundle
+from edgeslm.engines import registry
+from edgeslm.engines.protocol import Engine
+from edgeslm.errors import BundleError, EngineError
+from edgeslm.generation.options import GENERATION_CONFIG, read_defaults
+from edgeslm.tokenizer import TOKENIZER_CONFIG, TOKENIZER_JSON, Tokenizer
+from edgeslm.translation.asking import CLOSED, Asker
+from edgeslm.translation.card import NAME, Card, Pair, read_card
+from edgeslm.translation.phrases import Answer, Outcome, translate_sentences
+from edgeslm.translation.protect import Protector
+from edgeslm.translation.search import Searcher
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How models are opened: as :meth:`~edgeslm.translation.translator.Translator.load` takes it."""
+
+    engine: str
+    threads: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an open bundle is asked with."""
+
+    asker: Asker
+    protector: Protector
+    fingerprint: str
+
+
+class Model:
+    """One bundle. Its tokenizer and engine are opened when something of them is first asked for.
+
+    Attributes:
+        card: what it translates.
+    """
+
+    def __init__(self, bundle: Bundle, settings: Settings) -> None:
+        """Read the card.
+
+        Raises:
+            BundleError: the bundle is no translator.
+        """
+        self.card = read_card(bundle)
+        if not bundle.has(TOKENIZER_JSON):
+            raise BundleError(f"{bundle.folder}: no {TOKENIZER_JSON}; a translator needs one")
+        self._bundle, self._settings = bundle, settings
+        self._opened: Opened | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def protector(self) -> Protector:
+        """What finds the parts of a text that the model must not touch.
+
+        Raises:
+            As :meth:`open`.
+        """
+        return self.open().protector
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model and its card; what it is for two translations to be the same.
+
+        Raises:
+            As :meth:`open`.
+        """
+        return self.open().fingerprint
+
+    def translate(self, texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[Answer]]) -> list[Outcome]:
+        """Sentences translated, with everything kept that must be; ``ask`` gives the model's answers to pieces of them.
+
+        Raises:
+            As :meth:`ask`.
+        """
+        return translate_sentences(texts, self.protector, self.card, ask)
+
+    def ask(self, texts: Sequence[str], pair: Pair, beams: int) -> list[list[Answer]]:
+        """Answers to each text, best first; an empty one to a text that is too long for the model.
+
+        Raises:
+            EngineError: the engine failed.
+            Further as :meth:`open`.
+        """
+        return self.open().asker.ask(texts, pair, beams)
+
+    def open(self) -> Opened:
+        """Open tokenizer and engine, unless they are.
+
+        Raises:
+            BundleError: the bundle is damaged.
+            EngineError, MissingExtraError: the engine cannot be opened here, or this is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise EngineError(CLOSED)
+            if self._opened is None:
+                self._opened = _open(self._bundle, self.card, self._settings)
+            return self._opened
+
+    def close(self) -> None:
+        """Free the engine, once no search is under way."""
+        with self._lock:
+            self._closed = True
+            if self._opened:
+                self._opened.asker.close()
+
+
+def _open(bundle: Bundle, card: Card, settings: Settings) -> Opened:
+    config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
+    tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size)
+    generation = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
+    ends = read_defaults(generation, tokenizer.eos_id, bundle.spec.vocab_size).eos_ids
+    if not ends:
+        raise BundleError(f"{bundle.folder}: {GENERATION_CONFIG} names no eos_token_id, so no translation would end")
+    engines = _engines(bundle, settings)
+    asker = Asker(tokenizer, Searcher(engines, ends, settings.batch), bundle.spec.context_length)
+    fingerprint = hashlib.sha256(bundle.read(NAME) + engines[0].fingerprint.encode()).hexdigest()
+    return Opened(asker, Protector(card.letters, tokenizer.special_tokens), fingerprint)
+
+
+def _engines(bundle: Bundle, settings: Settings) -> list[Engine]:
+    """An engine; of native ones a thread each, since a model of some megabytes is too small to be shared out."""
+    name, threads = settings.engine, settings.threads
+    native = "onnx" in bundle.manifest.targets and registry.has_native_kernels()
+    if name != "native" and not (name == "auto" and native):
+        return [registry.open_engine(bundle, name, threads)]
+    first = registry.open_engine(bundle, "native", 1)
+    from edgeslm.engines.native import NativeEngine
+
+    return [first, *(NativeEngine.open(bundle, 1) for _ in range(threads - 1))]
