@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeslm.bundle import Bundle
@@ -15,7 +15,7 @@ from edgeslm.generation.options import GENERATION_CONFIG, read_defaults
 from edgeslm.tokenizer import TOKENIZER_CONFIG, TOKENIZER_JSON, Tokenizer
 from edgeslm.translation.asking import CLOSED, Asker
 from edgeslm.translation.card import NAME, Card, Pair, read_card
-from edgeslm.translation.phrases import Answer, Outcome, translate_sentences
+from edgeslm.translation.phrases import Answer, Ask, Outcome, translate_sentences
 from edgeslm.translation.protect import Protector
 from edgeslm.translation.search import Searcher
 
@@ -77,13 +77,13 @@ class Model:
         """
         return self.open().fingerprint
 
-    def translate(self, texts: Sequence[str], ask: Callable[[Sequence[str]], Sequence[Answer]]) -> list[Outcome]:
-        """Sentences translated, with everything kept that must be; ``ask`` gives the model's answers to pieces of them.
+    def translate(self, texts: Sequence[str], language: str, ask: Ask) -> list[Outcome]:
+        """Sentences of a language, with everything kept that must be; ``ask`` gives the answers to their pieces.
 
         Raises:
             As :meth:`ask`.
         """
-        return translate_sentences(texts, self.protector, self.card, ask)
+        return translate_sentences(texts, self.protector, self.card, language, ask)
 
     def ask(self, texts: Sequence[str], pair: Pair, beams: int) -> list[list[Answer]]:
         """Answers to each text, best first; an empty one to a text that is too long for the model.

@@ -40,6 +40,8 @@ class Outcome:
 
 Ask = Callable[[Sequence[str]], Sequence[Answer]]
 
+NOUN_CAPITALS = ("de", "lb")  # languages in which a capital need not mean anything within a sentence
+
 _LETTER = re.compile(r"[^\W\d_]")
 _LETTERS = re.compile(r"[^\W\d_][\W\d_]*[^\W\d_]")
 _BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
@@ -49,9 +51,11 @@ _BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{“„«"
 _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
 
-def translate_sentences(sentences: Sequence[str], protector: Protector, card: Card, ask: Ask) -> list[Outcome]:
-    """The sentences translated, in order, with all that is asked of the model asked together, twice at most."""
-    rules = _Rules(protector, card.stand_ins, card.max_words)
+def translate_sentences(
+    sentences: Sequence[str], protector: Protector, card: Card, language: str, ask: Ask
+) -> list[Outcome]:
+    """The sentences, of a language, translated, with all that is asked of the model asked together, twice at most."""
+    rules = _Rules(protector, card.stand_ins, card.max_words, language in NOUN_CAPITALS)
     drafts = [_draft(sentence, rules) for sentence in sentences]
     phrases = [part for draft in drafts for part in draft if isinstance(part, _Phrase)]
     whole = [phrase for phrase in phrases if phrase.attempt]
@@ -75,16 +79,16 @@ def shape(text: str) -> str:
     return text if _ENDING.search(text) else text + "."
 
 
-def like(source: str, answer: str, opens: bool = True) -> str:
-    """An answer in the form of what was asked: capitals, and an end only where there was one.
+def like(source: str, answer: str, capital: bool = True) -> str:
+    """An answer in the form of what was asked: an end only where there was one, and capitals.
 
-    Within a sentence, where it does not open one, a capital is not carried over: German nouns have one, others do not.
+    ``capital``: carry over that of the first letter, too.
     """
     if not _ENDING.search(source):
         answer = answer.rstrip(".!?") or answer
     if _shouts(source):
         return answer.upper()
-    return answer[:1].upper() + answer[1:] if opens and source[:1].isupper() else answer
+    return answer[:1].upper() + answer[1:] if capital and source[:1].isupper() else answer
 
 
 def _shouts(text: str) -> bool:
@@ -96,6 +100,7 @@ class _Rules:
     protector: Protector
     stand_ins: Sequence[str]
     max_words: int
+    noun_capitals: bool
 
 
 @dataclass
@@ -109,7 +114,7 @@ class _Piece:
 
     def take(self, answer: Answer, rules: _Rules) -> None:
         """An answer that invents something to keep, or nothing at all, is none."""
-        found = like(self.text, answer.text, self.opens)
+        found = like(self.text, answer.text, self.opens or not rules.noun_capitals)
         if found and not rules.protector.answers.spans(found):
             self.result, self.confidence = found, answer.confidence
 
@@ -148,7 +153,7 @@ class _Phrase:
 
     def take(self, answer: Answer) -> None:
         """Accept an answer in which everything that was to be kept occurs once; else there is no result yet."""
-        found = like(self.text, answer.text, self.opens)
+        found = like(self.text, answer.text, self.opens or not self.rules.noun_capitals)
         if not found or (not answer.sound and self.spans):
             return
         for name, kept in self.names.items():

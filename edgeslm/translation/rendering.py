@@ -72,7 +72,7 @@ def _translated(sentences: Sequence[Sentence], ask: Sequence[_Ranked], rank: int
     found = [Outcome(sentence.text) for sentence in sentences]
     for asked in ask:
         asked.rank = rank
-        new = asked.model.translate([outcome.text for outcome in found], asked)
+        new = asked.model.translate([outcome.text for outcome in found], asked.pair.source, asked)
         found = [Outcome(b.text, min(a.confidence, b.confidence)) for a, b in zip(found, new, strict=True)]
     return found
 

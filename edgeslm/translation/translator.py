@@ -299,7 +299,7 @@ def _joined(document: Sequence[str | Sentence], sentences: Sequence[Rendered], r
 def _search(beams: int, alternatives: int, min_confidence: float) -> Search:
     _check_number("beams", beams, 1, MAX_BEAMS)
     _check_number("alternatives", alternatives, 0, MAX_BEAMS - 1)
-    if type(min_confidence) not in (int, float) or not 0 <= min_confidence <= 1:
+    if isinstance(min_confidence, bool) or not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
         raise ArgumentError(f"min_confidence: expected 0..1, found {min_confidence!r}")
     return Search(beams, alternatives, min_confidence)
 

@@ -46,8 +46,8 @@ def asking(model: Callable[[str], str], log: list[str] | None = None) -> Callabl
     return ask
 
 
-def translated(sentences: Sequence[str], ask: Ask) -> list[str]:
-    return [outcome.text for outcome in translate_sentences(sentences, PROTECTOR, CARD, ask)]
+def translated(sentences: Sequence[str], ask: Ask, language: str = "en") -> list[str]:
+    return [outcome.text for outcome in translate_sentences(sentences, PROTECTOR, CARD, language, ask)]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -98,7 +98,7 @@ def test_an_answer_that_ran_away_does_not_hold_what_is_kept() -> None:
     assert Counter(found.split())["5"] == 1
 
 
-def test_only_what_opens_a_sentence_takes_over_a_capital() -> None:
+def test_of_german_only_what_opens_a_sentence_takes_over_a_capital() -> None:
     answers = {"Ich.": "I.", "Schuhe.": "shoes.", "Das Haus.": "the house.", "Und.": "and.", "Tom.": "Tom."}
 
     def ask(texts: Sequence[str]) -> list[Answer]:
@@ -106,7 +106,8 @@ def test_only_what_opens_a_sentence_takes_over_a_capital() -> None:
 
     sentences = ["Ich {x} Schuhe", "<b>Das Haus</b>Schuhe<i>Tom</i>", "{x} Schuhe", "<b>–</b>Schuhe", "Schuhe"]
     found = ["I {x} shoes", "<b>The house</b>shoes<i>Tom</i>", "{x} shoes", "<b>–</b>Shoes", "Shoes"]
-    assert translated(sentences, ask) == found
+    assert translated(sentences, ask, "de") == found
+    assert translated(sentences[:3], ask, "en") == ["I {x} Shoes", "<b>The house</b>Shoes<i>Tom</i>", "{x} Shoes"]
 
 
 def test_a_sentence_is_as_sure_as_its_least_sure_answer() -> None:
@@ -116,7 +117,7 @@ def test_a_sentence_is_as_sure_as_its_least_sure_answer() -> None:
         return [Answer(text.replace("Tom", "him"), confidence=sure[text]) for text in texts]
 
     sentences = ["the house<b>the dog</b>or both", "the house", "<b>12</b>", "and here is {it}"]
-    found = translate_sentences(sentences, PROTECTOR, CARD, ask)
+    found = translate_sentences(sentences, PROTECTOR, CARD, "en", ask)
     assert [outcome.confidence for outcome in found] == [0.3, 0.9, 1.0, 0.1]  # the last one was cut around {it}
 
 
