@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from children import SANITIZED
 
 from edgeslm.engines.kv_arrays import layer_kinds
 from edgeslm.engines.native import NativeEngine
@@ -237,7 +238,8 @@ def test_halves_and_bytes_take_less_memory() -> None:
         gc.collect()
         return_free_memory()
         sizes[kv_dtype] = resident_bytes() - before
-    assert sizes["f16"] < 0.6 * sizes["f32"] and sizes["int8"] < 0.35 * sizes["f32"]
+    if not SANITIZED:  # a sanitizer holds what was freed, and gives it back when it likes
+        assert sizes["f16"] < 0.6 * sizes["f32"] and sizes["int8"] < 0.35 * sizes["f32"]
 
 
 @pytest.mark.parametrize("kv_dtype", ["", "fp16", "q8", 16])
