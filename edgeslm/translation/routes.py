@@ -54,7 +54,9 @@ class Routes:
         if not found:
             raise ArgumentError(f"source {source!r}: no model here translates from it; there is {self._offer()}")
         if len(found) > 1:
-            raise ArgumentError(f"target: none given, and there is more than one; there is {self._offer()}")
+            raise ArgumentError(
+                f"target: none given, and there is {self._offer()}: give target=…, on the command line --to"
+            )
         return found[0]
 
     def route(self, source: str, target: str) -> Route:
@@ -64,7 +66,10 @@ class Routes:
             ArgumentError: no way leads there, or it leads back.
         """
         if source == target:
-            raise ArgumentError(f"{source}→{target}: there is nothing to translate; there is {self._offer()}")
+            raise ArgumentError(
+                f"{source}→{target}: there is nothing to translate; if the text is in another language, say which: "
+                f"source=…, on the command line --from; there is {self._offer()}"
+            )
         ways: deque[Route] = deque([()])
         seen = {source}
         while ways:

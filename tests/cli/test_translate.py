@@ -34,20 +34,17 @@ def test_a_file(edgeslm: Edgeslm, tmp_path: Path) -> None:
 
 
 def test_where_the_model_is_unsure_a_note_says_so(edgeslm: Edgeslm, tmp_path: Path) -> None:
-    done = edgeslm("translate", "The compiler emits a warning for unused variables.", *WAY)
-    assert (
-        done.code == 0
-        and "--min-confidence 0.4" in done.err
-        and done.out != "The compiler emits a warning for unused variables.\n"
-    )
+    strange = "The compiler emits a warning for unused variables."
+    done = edgeslm("translate", strange, *WAY)
+    assert done.code == 0 and "--min-confidence 0.4" in done.err and strange not in done.out
     assert not edgeslm("translate", "I need new shoes.", *WAY).err
     path, out = tmp_path / "a.md", tmp_path / "b.md"
-    path.write_text("# The compiler emits a warning for unused variables.\n\nI need new shoes.\n")
+    path.write_text(f"# {strange}\n\nI need new shoes.\n")
     for place in ((), ("-o", out)):
         done = edgeslm("translate", path, *WAY, "--min-confidence", 0.5, *place)
         assert done.code == 0 and "1 sentence is left untranslated" in done.err
         shown = done.out if not place else out.read_text()
-        assert shown == "# The compiler emits a warning for unused variables.\n\nIch brauche neue Schuhe.\n"
+        assert shown == f"# {strange}\n\nIch brauche neue Schuhe.\n"
     assert edgeslm("translate", path, *WAY, "--min-confidence", 2).code == 2
 
 

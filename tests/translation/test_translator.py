@@ -120,8 +120,10 @@ def test_confidence_depends_on_neither_company_nor_engine(translator: Translator
     together = translator.translate_batch(texts, "en", "de")
     assert [translator.translate(text, "en", "de") for text in texts] == together
     with Translator.load(engine="onnxruntime") as other:
-        for mine, its in zip(together, other.translate_batch(texts, "en", "de"), strict=True):
-            assert mine.text != its.text or mine.confidence == pytest.approx(its.confidence, abs=0.02)
+        pairs = zip(together, other.translate_batch(texts, "en", "de"), strict=True)
+        same = [(mine.confidence, its.confidence) for mine, its in pairs if mine.text == its.text]
+    assert len(same) >= 3
+    assert all(mine == pytest.approx(its, abs=0.02) for mine, its in same)
     assert together[0].confidence > 0.6 and together[1].confidence < 0.4
 
 
