@@ -5,9 +5,10 @@
     python tests/bench/translate.py eng-deu.test.tsv.xz --ctranslate2 ct2 --genai int4 [--python .venv-ct2/bin/python]
 
 Every contestant lives in a process of its own and they take turns, round after round; each ratio is the median of those
-within the rounds. edgeslm gets texts and gives texts; the others are given tokens and give tokens, so that only their
-model's work is counted. Sentences that occur twice are asked once. The corpus: a sentence and its translation on each
-line, separated by a tab. Quality needs sacrebleu.
+within the rounds. All get texts and give texts: the others by the same Hugging Face tokenizer, a batch at once. Their
+model's work alone, tokens to tokens, is timed as well (`of it`). Starting is counted from the first import to the open
+model, and to the first translated sentence. Sentences that occur twice are asked once. The corpus: a sentence and its
+translation on each line, separated by a tab. Quality needs sacrebleu.
 """
 
 from __future__ import annotations
@@ -20,41 +21,62 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "edgeslm" / "models" / "everyday-en-de"
+TOKENIZER = MODEL / "tokenizer.json"
 PROMPT, END = "<s><2de> {}<sep>", "</s>"
-Run = Callable[[list[Any]], list[Any]]
+FIRST = "I need new shoes."
 
 
-def edgeslm_texts(model: str, threads: int, batch: int) -> Run:
+class Run(Protocol):
+    """Translates texts; returns the seconds that the model itself took, too."""
+
+    def __call__(self, texts: list[str]) -> tuple[list[str], float]: ...
+
+
+def edgeslm_run(model: str, threads: int, batch: int) -> Run:
     import edgeslm
     from edgeslm import embedded
 
     # One bundle, since of several each is opened only when it is needed.
     translator = edgeslm.Translator.load(model or embedded.BUNDLE, threads=threads, batch=batch)
-    return lambda texts: [found.text for found in translator.translate_batch(texts, "en", "de")]
 
-
-def ctranslate2_tokens(model: str, threads: int, batch: int) -> Run:
-    import ctranslate2
-
-    # Its best setting for a model of this size: workers of one thread.
-    generator = ctranslate2.Generator(model, compute_type="int8", inter_threads=threads, intra_threads=1)
-    options = {"max_length": 64, "include_prompt_in_result": False, "sampling_topk": 1, "end_token": END}
-
-    def run(prompts: list[Any]) -> list[Any]:
-        return [r.sequences[0] for r in generator.generate_batch(prompts, max_batch_size=batch, **options)]
+    def run(texts: list[str]) -> tuple[list[str], float]:
+        start = time.perf_counter()
+        found = [found.text for found in translator.translate_batch(texts, "en", "de")]
+        return found, time.perf_counter() - start
 
     return run
 
 
-def genai_ids(model: str, threads: int, batch: int) -> Run:
-    import onnxruntime_genai as og
+def ctranslate2_run(model: str, threads: int, batch: int) -> Run:
+    import ctranslate2
+    from tokenizers import Tokenizer
 
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    # Its best setting for a model of this size: workers of one thread.
+    generator = ctranslate2.Generator(model, compute_type="int8", inter_threads=threads, intra_threads=1)
+    options = {"max_length": 64, "include_prompt_in_result": False, "sampling_topk": 1, "end_token": END}
+
+    def run(texts: list[str]) -> tuple[list[str], float]:
+        prompts = [found.tokens for found in encoded(tokenizer, texts)]
+        start = time.perf_counter()
+        results = generator.generate_batch(prompts, max_batch_size=batch, **options)
+        seconds = time.perf_counter() - start
+        return decoded(tokenizer, [result.sequences_ids[0] for result in results]), seconds
+
+    return run
+
+
+def genai_run(model: str, threads: int, batch: int) -> Run:
+    import onnxruntime_genai as og
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(TOKENIZER))
     opened = og.Model(model)
     params = og.GeneratorParams(opened)
     params.set_search_options(do_sample=False, max_length=128)
@@ -66,10 +88,25 @@ def genai_ids(model: str, threads: int, batch: int) -> Run:
             generator.generate_next_token()
         return [int(i) for i in generator.get_sequence(0)[len(prompt) :]]
 
-    return lambda prompts: [one(prompt) for prompt in prompts]
+    def run(texts: list[str]) -> tuple[list[str], float]:
+        prompts = [found.ids for found in encoded(tokenizer, texts)]
+        start = time.perf_counter()
+        results = [one(prompt) for prompt in prompts]
+        return decoded(tokenizer, results), time.perf_counter() - start
+
+    return run
 
 
-KINDS = {"edgeslm": edgeslm_texts, "ctranslate2": ctranslate2_tokens, "genai": genai_ids}
+def encoded(tokenizer: Any, texts: list[str]) -> list[Any]:
+    found: list[Any] = tokenizer.encode_batch([PROMPT.format(text) for text in texts], add_special_tokens=False)
+    return found
+
+
+def decoded(tokenizer: Any, answers: list[list[int]]) -> list[str]:
+    return [text.strip() for text in tokenizer.decode_batch(answers)]
+
+
+KINDS = {"edgeslm": edgeslm_run, "ctranslate2": ctranslate2_run, "genai": genai_run}
 
 
 def child(kind: str, model: str, threads: int, batch: int) -> None:
@@ -77,15 +114,16 @@ def child(kind: str, model: str, threads: int, batch: int) -> None:
     before = status()
     start = time.perf_counter()
     run = KINDS[kind](model, threads, batch)
-    loaded = time.perf_counter() - start
-    print(json.dumps(loaded), flush=True)
+    load_s = time.perf_counter() - start
+    run([FIRST])
+    print(json.dumps({"load_s": load_s, "first_s": time.perf_counter() - start}), flush=True)
     for line in sys.stdin:
-        inputs = json.loads(line)
+        texts = json.loads(line)
         start = time.perf_counter()
-        outputs = run(inputs)
+        outputs, model_s = run(texts)
         seconds = time.perf_counter() - start
         memory = {key: value - before.get(key, 0) for key, value in status().items()}
-        print(json.dumps({"seconds": seconds, "outputs": outputs, **memory}), flush=True)
+        print(json.dumps({"seconds": seconds, "model_s": model_s, "outputs": outputs, **memory}), flush=True)
 
 
 def status() -> dict[str, float]:
@@ -98,7 +136,7 @@ def status() -> dict[str, float]:
 
 
 class Contestant:
-    """A child process, and what its inputs and outputs look like."""
+    """A child process."""
 
     def __init__(self, kind: str, model: str, threads: int, batch: int, python: str) -> None:
         self.name, self.kind = f"{kind} {f'batch {batch}' if batch > 1 else 'one at a time'}", kind
@@ -108,13 +146,13 @@ class Contestant:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         assert self._process.stdout is not None
-        self.load_s = float(self._process.stdout.readline())  # waited for: one at a time
+        self.start: dict[str, float] = json.loads(self._process.stdout.readline())  # waited for: one at a time
         self.rounds: list[dict[str, Any]] = []
 
-    def run(self, inputs: list[Any]) -> dict[str, Any]:
+    def run(self, texts: list[str]) -> dict[str, Any]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
-        send(stdin, inputs)
+        send(stdin, texts)
         found: dict[str, Any] = json.loads(stdout.readline())
         return found
 
@@ -127,32 +165,6 @@ class Contestant:
 def send(pipe: IO[str], value: object) -> None:
     pipe.write(json.dumps(value) + "\n")
     pipe.flush()
-
-
-def inputs_of(kind: str, texts: list[str]) -> list[Any]:
-    if kind == "edgeslm":
-        return list(texts)
-    encoded = [tokenizer().encode(PROMPT.format(text), add_special_tokens=False) for text in texts]
-    return [e.tokens if kind == "ctranslate2" else e.ids for e in encoded]
-
-
-def texts_of(kind: str, outputs: list[Any]) -> list[str]:
-    if kind == "edgeslm":
-        return outputs
-    if kind == "ctranslate2":
-        outputs = [[tokenizer().token_to_id(token) for token in tokens] for tokens in outputs]
-    return [tokenizer().decode(ids).strip() for ids in outputs]
-
-
-def tokenizer() -> Any:
-    from tokenizers import Tokenizer
-
-    global _tokenizer
-    _tokenizer = _tokenizer or Tokenizer.from_file(str(MODEL / "tokenizer.json"))
-    return _tokenizer
-
-
-_tokenizer: Any = None
 
 
 def contestants(options: argparse.Namespace) -> Iterator[Contestant]:
@@ -191,23 +203,28 @@ def main() -> None:
     texts = list(dict.fromkeys(pair[0] for pair in pairs))
     some = texts[:: max(1, len(texts) // options.sentences)]
     running = list(contestants(options))
-    every = {c.name: c.run(inputs_of(c.kind, texts)) for c in running}  # warms up; all of it, for the quality
-    inputs = {c.kind: inputs_of(c.kind, some) for c in running}
+    every = {c.name: c.run(texts) for c in running}  # warms up; all of it, for the quality
     for _ in range(options.rounds):
         for c in running:
-            c.rounds.append(c.run(inputs[c.kind]))
+            c.rounds.append(c.run(some))
     for c in running:
         c.close()
-    print("contestant\tsentences/s\tof edgeslm's\tload s\tMB resident\tanonymous\tBLEU\tchrF")
+    print("contestant\tsentences/s\tof edgeslm's\tof it\tload s\tfirst s\tMB resident\tanonymous\tBLEU\tchrF")
     for c in running:
         peer = next(p for p in running if p.kind == "edgeslm" and p.name.endswith(c.name[len(c.kind) :]))
-        ratio = statistics.median(p["seconds"] / r["seconds"] for p, r in zip(peer.rounds, c.rounds, strict=True))
-        first, found = every[c.name], texts_of(c.kind, every[c.name]["outputs"])
-        by_text = dict(zip(texts, found, strict=True))
+        first = every[c.name]
+        by_text = dict(zip(texts, first["outputs"], strict=True))
         scores = quality([by_text[pair[0]] for pair in pairs], [[pair[1]] for pair in pairs])
         speed = statistics.median(len(some) / r["seconds"] for r in c.rounds)
-        row = [c.name, f"{speed:.0f}", f"{ratio:.2f}", f"{c.load_s:.3f}", f"{first['resident_mb']:.0f}"]
-        print("\t".join([*row, f"{first['anonymous_mb']:.0f}", *(f"{score:.1f}" for score in scores)]))
+        ratios = [f"{slower(peer, c, 'seconds'):.2f}", f"{slower(peer, c, 'model_s'):.2f}"]
+        start = [f"{c.start[name]:.3f}" for name in ("load_s", "first_s")]
+        memory = [f"{first[name]:.0f}" for name in ("resident_mb", "anonymous_mb")]
+        print("\t".join([c.name, f"{speed:.0f}", *ratios, *start, *memory, *(f"{score:.1f}" for score in scores)]))
+
+
+def slower(one: Contestant, other: Contestant, what: str) -> float:
+    """The other's speed as a part of the one's, whose every second counts."""
+    return statistics.median(p["seconds"] / r[what] for p, r in zip(one.rounds, other.rounds, strict=True))
 
 
 if __name__ == "__main__":
