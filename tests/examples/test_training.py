@@ -144,3 +144,29 @@ def test_the_table_of_an_ablation(tmp_path: Path) -> None:
     (tmp_path / "scores.jsonl").write_text("".join(json.dumps(score) + "\n" for score in scores))
     shown = run("report.py", "--table", str(tmp_path / "scores.jsonl"), "--row", f"teacher={name}")
     assert shown.splitlines()[-1] == "| teacher | 1.5 | 31.0 / 50.0 | 34.0 / 50.0 |"
+
+
+def test_a_phrasebook_is_filled_in_both_ways(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "book.tsv").write_text(
+        "Dear {she},\tLiebe {she},\nlog in\tanmelden\nsign in\tanmelden\nHe runs!\tEr läuft!\n"
+    )
+    for name, *options in (("en-de",), ("de-en", "--reverse")):
+        out = tmp_path / f"{name}.tsv"
+        run("phrasebook.py", str(out), str(tmp_path / "book.tsv"), "--kept-out", str(data), "--times", "3", *options)
+    there, back = lines(tmp_path / "en-de.tsv"), lines(tmp_path / "de-en.tsv")
+    letters = [line.split("\t") for line in there if line.startswith("Dear")]
+    assert 1 <= len(letters) <= 3
+    assert all(a.removeprefix("Dear ") == b.removeprefix("Liebe ") and a.endswith(".") for a, b in letters)
+    assert there[len(letters) :] == [
+        "log in.\tanmelden.",
+        "Log in.\tAnmelden.",
+        "sign in.\tanmelden.",
+        "Sign in.\tAnmelden.",
+    ]
+    assert back[-2:] == ["anmelden.\tlog in.", "Anmelden.\tLog in."]
+
+
+def test_the_phrasebook_has_a_translation_on_each_line() -> None:
+    pairs = [line.split("\t") for line in lines(RECIPE / "phrasebook/en-de.tsv")]
+    assert all(len(pair) == 2 and all(side == side.strip() != "" for side in pair) for pair in pairs)
+    assert len({source for source, _ in pairs}) == len(pairs)
