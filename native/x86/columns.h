@@ -43,7 +43,18 @@ static inline slm_ints dot32(slm_ints sums, const slm_ints w[8], const int8_t *v
     return finish(sums, part);
 }
 
-/* m tokens (m known to the compiler) by SLM_LANES outputs, into out (m, SLM_LANES). scales: [groups][SLM_LANES]. */
+/* Of two tokens in turns, so that a step need not wait for the one before. */
+static inline void dots32(slm_ints sums[2], const slm_ints w[8], const int8_t *a, const int8_t *b) {
+    slm_ints first = start(sums[0], w[0], broadcast4(a)), second = start(sums[1], w[0], broadcast4(b));
+    for (int c = 1; c < 8; c++) {
+        step(&first, w[c], broadcast4(a + 4 * c));
+        step(&second, w[c], broadcast4(b + 4 * c));
+    }
+    sums[0] = finish(sums[0], first);
+    sums[1] = finish(sums[1], second);
+}
+
+/* m tokens (even, and known to the compiler) by SLM_LANES outputs, into out (m, SLM_LANES). scales: [groups][SLM_LANES]. */
 static inline __attribute__((always_inline)) void few_rows(const lane_rows *l, const float *scales, int64_t group, int64_t groups,
                                                            const slm_act_row *rows, int m, float *out) {
     slm_floats acc[FEW_ROWS];
@@ -55,7 +66,7 @@ static inline __attribute__((always_inline)) void few_rows(const lane_rows *l, c
         for (int64_t b = g * blocks; b < (g + 1) * blocks; b++) {
             prefetch_next(l, b);
             load32(l->rows, b, w);
-            for (int i = 0; i < m; i++) sums[i] = dot32(sums[i], w, rows[i].values + b * 32);
+            for (int i = 0; i < m; i += 2) dots32(sums + i, w, rows[i].values + b * 32, rows[i + 1].values + b * 32);
         }
         slm_floats s = slm_load_floats(scales + g * SLM_LANES);
         for (int i = 0; i < m; i++) acc[i] = add_group(acc[i], sums[i], s, rows + i, g);
@@ -101,7 +112,7 @@ static inline __attribute__((always_inline)) void tile32(const uint8_t *columns,
         slm_ints a[TILE_ROWS];
         for (int r = 0; r < TILE_ROWS; r++) a[r] = broadcast4(values[r] + k + 4 * c);
         for (int v = 0; v < TILE_VECTORS; v++) {
-            slm_ints w = slm_load_ints(columns + (c * PANEL_WIDTH + v * SLM_LANES) * 4);
+            slm_ints w = slm_load_once(columns + (c * PANEL_WIDTH + v * SLM_LANES) * 4);
             for (int r = 0; r < TILE_ROWS; r++) {
                 if (c == 0) part[r][v] = start(sums[r][v], w, a[r]);
                 else step(&part[r][v], w, a[r]);

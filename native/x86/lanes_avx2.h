@@ -49,6 +49,15 @@ static inline slm_ints slm_sum_rows4(const slm_ints p[4]) {
 /* 16-bit neighbours added, to 32 bits. */
 static inline slm_ints slm_sum_pairs(slm_ints v) { return _mm256_madd_epi16(v, _mm256_set1_epi16(1)); }
 
+/* For several uses: left to itself, the compiler loads it again for each. */
+static inline slm_ints slm_load_once(const void *p) {
+    slm_ints v = slm_load_ints(p);
+#ifdef __GNUC__
+    __asm__("" : "+x"(v));
+#endif
+    return v;
+}
+
 /* sum += v, now: left to itself, the compiler gathers the products of many steps first and runs out of registers. */
 #ifdef __GNUC__
 static inline void slm_add_int16(slm_ints *sum, slm_ints v) { __asm__ volatile("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(v)); }

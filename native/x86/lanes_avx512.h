@@ -14,6 +14,7 @@ typedef __m512i slm_ints;
 typedef __m512 slm_floats;
 
 static inline slm_ints slm_load_ints(const void *p) { return _mm512_load_si512(p); }
+static inline slm_ints slm_load_once(const void *p) { return slm_load_ints(p); }
 static inline void slm_store_ints(void *p, slm_ints v) { _mm512_store_si512(p, v); }
 static inline slm_floats slm_load_floats(const float *p) { return _mm512_load_ps(p); }
 static inline void slm_store_floats(float *p, slm_floats v) { _mm512_store_ps(p, v); }
