@@ -123,7 +123,7 @@ static inline __attribute__((always_inline)) void tile32(const uint8_t *columns,
         for (int v = 0; v < TILE_VECTORS; v++) sums[r][v] = finish(sums[r][v], part[r][v]);
 }
 
-/* Adds groups g0 .. g1 - 1 of TILE_ROWS tokens by PANEL_WIDTH outputs to acc (TILE_ROWS, PANEL_WIDTH). */
+/* Adds groups g0 .. g1 - 1 of TILE_ROWS tokens by PANEL_WIDTH outputs to acc (TILE_ROWS, PANEL_WIDTH), which group 0 begins. */
 static inline void tile(const uint8_t *panel, const float *scales, const slm_act_row *rows, int64_t group, int64_t g0, int64_t g1,
                         float *acc) {
     const int8_t *values[TILE_ROWS];
@@ -137,7 +137,7 @@ static inline void tile(const uint8_t *panel, const float *scales, const slm_act
             slm_floats s = slm_load_floats(scales + g * PANEL_WIDTH + v * SLM_LANES);
             for (int r = 0; r < TILE_ROWS; r++) {
                 float *o = acc + r * PANEL_WIDTH + v * SLM_LANES;
-                slm_store_floats(o, add_group(slm_load_floats(o), sums[r][v], s, rows + r, g));
+                slm_store_floats(o, add_group(g == 0 ? slm_every_float(0) : slm_load_floats(o), sums[r][v], s, rows + r, g));
             }
         }
     }
@@ -159,7 +159,7 @@ static inline void fill_panel(const slm_matrix *w, int64_t j, int64_t n1, int64_
     }
 }
 
-/* Adds the groups g0 .. g1 - 1 of m tokens from i0 on, at most BATCH_ROWS, to acc (BATCH_ROWS, PANEL_WIDTH). */
+/* Adds the groups g0 .. g1 - 1 of m tokens from i0 on, at most BATCH_ROWS, to acc (BATCH_ROWS, PANEL_WIDTH), as tile() does. */
 static inline void run_batch(const slm_matrix *w, const uint8_t *panel, const float *scales, int64_t g0, int64_t g1, const void *x,
                              size_t x_stride, int64_t i0, int64_t m, float *acc) {
     for (int64_t i = 0; i < m; i += TILE_ROWS) {
@@ -178,7 +178,6 @@ static inline void linear_many(const slm_matrix *w, int64_t n0, int64_t n1, cons
     for (int64_t j = n0; j < n1; j += PANEL_WIDTH)
         for (int64_t i0 = 0; i0 < m; i0 += BATCH_ROWS) {
             int64_t rows = m - i0 < BATCH_ROWS ? m - i0 : BATCH_ROWS, width = n1 - j < PANEL_WIDTH ? n1 - j : PANEL_WIDTH;
-            memset(acc, 0, sizeof acc);
             for (int64_t g = 0; g < groups; g += step) {
                 int64_t stop = g + step < groups ? g + step : groups;
                 if (i0 == 0) fill_panel(w, j, n1, g, stop, panel, scales); /* the first batch finds it in the cache */
