@@ -248,12 +248,13 @@ class _Worker:
     """An engine and the queries that it is at."""
 
     def __init__(self, engine: Engine, ends: frozenset[int], batch: int) -> None:
-        self._batch, self._queries = batch, dict[int, Query]()
+        self._batch, self._queries, self._lines = batch, dict[int, Query](), 0
         self._stepwise = _Stepwise(engine, ends)
         self._greedy = _Greedily(engine, ends, batch) if isinstance(engine, GreedyEngine) else self._stepwise
 
     def start(self, at: int, query: Query) -> None:
         self._queries[at] = query
+        self._lines += query.beams
         self._runner(query).start(at, query)
 
     def _runner(self, query: Query) -> _Stepwise | _Greedily:
@@ -262,8 +263,7 @@ class _Worker:
     @property
     def room(self) -> int:
         """Sequences that may join in; any number that can run at all where there are none."""
-        taken = sum(query.beams for query in self._queries.values())
-        return self._batch - taken if taken else MAX_TOGETHER
+        return self._batch - self._lines if self._lines else MAX_TOGETHER
 
     def run(self) -> dict[int, list[Candidate]]:
         """Go on until some queries have answers; those that ran away are asked again."""
@@ -271,6 +271,7 @@ class _Worker:
         for runner in {self._runner(query) for query in self._queries.values()}:
             for at, candidates in runner.run():
                 query = self._queries.pop(at)
+                self._lines -= query.beams
                 if candidates[0].sound or query.fresh:
                     found[at] = candidates
                 else:
