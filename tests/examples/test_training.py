@@ -170,3 +170,18 @@ def test_the_phrasebook_has_a_translation_on_each_line() -> None:
     pairs = [line.split("\t") for line in lines(RECIPE / "phrasebook/en-de.tsv")]
     assert all(len(pair) == 2 and all(side == side.strip() != "" for side in pair) for pair in pairs)
     assert len({source for source, _ in pairs}) == len(pairs)
+
+
+def test_names_and_numbers_are_exchanged_alike_on_both_sides(data: Path, tmp_path: Path) -> None:
+    often = [(f"I saw Tom {i} times.", f"Ich sah Tom {i}-mal.") for i in range(2, 9)]
+    pairs = [*often, ("Tom's dog is 7.", "Toms Hund ist 7."), ("Tom met Tom.", "Tom traf Tom."), ("Hi.", "Tag.")]
+    (tmp_path / "train.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
+    run("names.py", str(tmp_path / "en-de.tsv"), str(tmp_path / "train.tsv"), "--kept-out", str(data))
+    found = [line.split("\t") for line in lines(tmp_path / "en-de.tsv")]
+    assert len(found) == len(often) + 1  # who has none, or the same twice, is left out
+    for source, target in found[:-1]:
+        name, number = source.removeprefix("I saw ").removesuffix(" times.").split()
+        assert name != "Tom"
+        assert target == f"Ich sah {name} {number}-mal."
+    name, number = found[-1][0].split("'s dog is ")
+    assert found[-1] == [f"{name}'s dog is {number}", f"{name}s Hund ist {number}"] and "Tom" not in name
