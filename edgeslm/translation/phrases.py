@@ -1,13 +1,15 @@
 """How one sentence is translated without touching what must be kept.
 
-A sentence is cut at its marks. What lies between two marks is asked for whole, numbers in it and a stand-in for every
-placeholder; the answer counts only if each of them occurs in it exactly once. Otherwise the text is cut around them as
-well, and the pieces are translated one by one. So what is kept comes out exactly as often as it went in.
+A sentence is cut at its marks and colons. What lies between two of those is asked for whole, numbers in it and a
+stand-in for every placeholder; the answer counts only if each of them occurs in it exactly once. Otherwise the text is
+cut around them as well, and the pieces are translated one by one. So what is kept comes out exactly as often as it
+went in.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -48,6 +50,7 @@ _BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
 _BEHIND_PIECE = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{\"“”„'‘«»"
 _BEFORE_PIECE = re.compile(r"[\s,;:…\-–—.!?)(\[\]\"“”„‘’«»]*")
 _BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{“„«"
+_COLON = re.compile(r"(?<=\S):(?=\s+\S)")
 _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
 
@@ -203,7 +206,8 @@ def _draft(sentence: str, rules: _Rules) -> list[str | _Phrase]:
     """Literal text and phrases in turn."""
     parts: list[str | _Phrase] = []
     start, inside, opens = 0, list[Span](), True
-    for span in [*_joined(sentence, rules.protector.spans(sentence)), Span(len(sentence), len(sentence), Kind.MARK)]:
+    spans = _with_colons(sentence, rules.protector.spans(sentence))
+    for span in [*_joined(sentence, spans), Span(len(sentence), len(sentence), Kind.MARK)]:
         if span.kind is not Kind.MARK:
             inside.append(span)
             continue
@@ -213,6 +217,19 @@ def _draft(sentence: str, rules: _Rules) -> list[str | _Phrase]:
         parts.append(sentence[span.start : span.end])
         start, inside = span.end, []
     return parts
+
+
+def _with_colons(text: str, spans: Sequence[Span]) -> Sequence[Span]:
+    """Colons between words are marks, too: models of everyday sentences drop a label, or what it is put to."""
+    if ":" not in text:
+        return spans
+    ends = {span.start: span.end for span in spans}
+    starts, colons = sorted(ends), list[Span]()
+    for found in _COLON.finditer(text):
+        before = bisect_right(starts, found.start())
+        if not before or ends[starts[before - 1]] <= found.start():
+            colons.append(Span(found.start(), found.end(), Kind.MARK))
+    return sorted([*spans, *colons], key=lambda span: span.start)
 
 
 def _joined(text: str, spans: Sequence[Span]) -> list[Span]:

@@ -121,6 +121,13 @@ def test_a_sentence_is_as_sure_as_its_least_sure_answer() -> None:
     assert [outcome.confidence for outcome in found] == [0.3, 0.9, 1.0, 0.1]  # the last one was cut around {it}
 
 
+def test_what_stands_before_a_colon_is_asked_by_itself() -> None:
+    log: list[str] = []
+    sentences = ["Q: Where is it?", "Note: wait", "Error 404: Page not found", "{x}: Hello", "`a: b` at 10:30"]
+    assert translated(sentences, asking(lambda t: t, log)) == sentences
+    assert log == ["Where is it?", "Note.", "wait.", "Error.", "Page not found.", "Hello.", "Tom at 10:30."]
+
+
 def test_long_sentences_are_asked_in_clauses() -> None:
     log: list[str] = []
     text = " ".join(["one two three four five, six"] * 8) + "."

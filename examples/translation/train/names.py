@@ -1,7 +1,8 @@
 """Exchanges names and numbers of sentence pairs for others, so that a student copies what it has never seen.
 
 \b
-    python names.py names/en-de.tsv data/train/en-de.tsv --kept-out data
+    python names.py names/en-de.tsv data/train/en-de.tsv
+    python names.py names/de-en.tsv data/train/en-de.tsv --reverse
 
 Learners' sentences have a few names, thousands of times: a student of them answers with one of those where it reads
 another. A name is a word with a capital that is the same on both sides and often stands within a sentence of the first
@@ -95,10 +96,12 @@ def made(pairs: list[corpus.Pair], seed: int) -> Iterator[corpus.Pair]:
     type=click.Path(path_type=Path, exists=True),
     help="What prepare.py made: a pair that has a dev or test sentence is left out.",
 )
+@click.option("--reverse", is_flag=True, help="Write (second, first) instead of (first, second).")
 @click.option("--seed", default=0, show_default=True)
-def main(out: Path, data: Path, kept_out: Path, seed: int) -> None:
+def main(out: Path, data: Path, kept_out: Path, reverse: bool, seed: int) -> None:
     pairs, held_out = list(corpus.read(data)), prepare.held_out(kept_out)
     kept = [pair for pair in made(pairs, seed) if not any(corpus.key(side) in held_out for side in pair)]
+    kept = [pair[::-1] for pair in kept] if reverse else kept
     click.echo(f"{out}: {corpus.write(out, kept):,} of {len(pairs):,} pairs, with other names and numbers")
 
 
