@@ -15,6 +15,7 @@ from edgeslm.generation.options import GENERATION_CONFIG, read_defaults
 from edgeslm.tokenizer import TOKENIZER_CONFIG, TOKENIZER_JSON, Tokenizer
 from edgeslm.translation.asking import CLOSED, Asker
 from edgeslm.translation.card import NAME, Card, Pair, read_card
+from edgeslm.translation.names import Names
 from edgeslm.translation.phrases import Answer, Ask, Outcome, translate_sentences
 from edgeslm.translation.protect import Protector
 from edgeslm.translation.search import Searcher
@@ -35,6 +36,7 @@ class Opened:
 
     asker: Asker
     protector: Protector
+    names: Names
     fingerprint: str
 
 
@@ -83,7 +85,8 @@ class Model:
         Raises:
             As :meth:`ask`.
         """
-        return translate_sentences(texts, self.protector, self.card, language, ask)
+        opened = self.open()
+        return translate_sentences(texts, opened.protector, opened.names, self.card, language, ask)
 
     def ask(self, texts: Sequence[str], pair: Pair, beams: int) -> list[list[Answer]]:
         """Answers to each text, best first; an empty one to a text that is too long for the model.
@@ -125,8 +128,9 @@ def _open(bundle: Bundle, card: Card, settings: Settings) -> Opened:
         raise BundleError(f"{bundle.folder}: {GENERATION_CONFIG} names no eos_token_id, so no translation would end")
     engines = _engines(bundle, settings)
     asker = Asker(tokenizer, Searcher(engines, ends, settings.batch), bundle.spec.context_length)
+    names = Names(lambda text: tokenizer.encode(text, special_tokens=False))
     fingerprint = hashlib.sha256(bundle.read(NAME) + engines[0].fingerprint.encode()).hexdigest()
-    return Opened(asker, Protector(card.letters, tokenizer.special_tokens), fingerprint)
+    return Opened(asker, Protector(card.letters, tokenizer.special_tokens), names, fingerprint)
 
 
 def _engines(bundle: Bundle, settings: Settings) -> list[Engine]:

@@ -1,9 +1,9 @@
 """How one sentence is translated without touching what must be kept.
 
 A sentence is cut at its marks and colons. What lies between two of those is asked for whole, numbers in it and a
-stand-in for every placeholder; the answer counts only if each of them occurs in it exactly once. Otherwise the text is
-cut around them as well, and the pieces are translated one by one. So what is kept comes out exactly as often as it
-went in.
+stand-in for every placeholder and every name that the model does not know; the answer counts only if each of them
+occurs in it exactly once. Otherwise the text is cut around all but the names, and the pieces are translated one by one.
+So what is kept comes out exactly as often as it went in.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edgeslm.translation.card import Card
+from edgeslm.translation.names import NOUN_CAPITALS, Names
 from edgeslm.translation.protect import Kind, Protector, Span
 from edgeslm.translation.split import clauses
 
@@ -42,8 +43,6 @@ class Outcome:
 
 Ask = Callable[[Sequence[str]], Sequence[Answer]]
 
-NOUN_CAPITALS = ("de", "lb")  # languages in which a capital need not mean anything within a sentence
-
 _LETTER = re.compile(r"[^\W\d_]")
 _LETTERS = re.compile(r"[^\W\d_][\W\d_]*[^\W\d_]")
 _BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
@@ -55,10 +54,10 @@ _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
 
 def translate_sentences(
-    sentences: Sequence[str], protector: Protector, card: Card, language: str, ask: Ask
+    sentences: Sequence[str], protector: Protector, names: Names, card: Card, language: str, ask: Ask
 ) -> list[Outcome]:
     """The sentences, of a language, translated, with all that is asked of the model asked together, twice at most."""
-    rules = _Rules(protector, card.stand_ins, card.max_words, language in NOUN_CAPITALS)
+    rules = _Rules(protector, names, card.stand_ins, card.max_words, language)
     drafts = [_draft(sentence, rules) for sentence in sentences]
     phrases = [part for draft in drafts for part in draft if isinstance(part, _Phrase)]
     whole = [phrase for phrase in phrases if phrase.attempt]
@@ -101,9 +100,14 @@ def _shouts(text: str) -> bool:
 @dataclass(frozen=True)
 class _Rules:
     protector: Protector
+    names: Names
     stand_ins: Sequence[str]
     max_words: int
-    noun_capitals: bool
+    language: str
+
+    @property
+    def noun_capitals(self) -> bool:
+        return self.language in NOUN_CAPITALS
 
 
 @dataclass
@@ -140,15 +144,14 @@ class _Phrase:
     def __post_init__(self) -> None:
         if len(self.text.split()) > self.rules.max_words:
             return
-        words = [span for span in self.spans if span.kind is Kind.WORD]
-        if not words:
-            self.attempt = self.text
-            return
         free = [name for name in self.rules.stand_ins if name not in self.text]
+        words = [span for span in self.spans if span.kind is Kind.WORD]
         if len(words) > len(free):
             return
+        names = self.rules.names.spans(self.text, self.spans, self.opens, self.rules.language)
+        words += names[: len(free) - len(words)]
         pieces, end = [], 0
-        for span, name in zip(words, free, strict=False):
+        for span, name in zip(sorted(words, key=lambda span: span.start), free, strict=False):
             self.names[name] = self.text[span.start : span.end]
             pieces += [self.text[end : span.start], name]
             end = span.end
@@ -160,9 +163,10 @@ class _Phrase:
         if not found or (not answer.sound and self.spans):
             return
         for name, kept in self.names.items():
-            if len(re.findall(rf"(?<!\w){name}(?!\w)", found)) != 1:
+            word = re.compile(rf"(?<!\w){name}(?={'s?' if kept[:1].isalpha() else ''}(?!\w))")  # Toms Hund
+            if len(word.findall(found)) != 1:
                 return
-            found = re.sub(rf"(?<!\w){name}(?!\w)", kept.replace("\\", r"\\"), found)
+            found = word.sub(kept.replace("\\", r"\\"), found)
         if self._keeps(found):
             self.result, self.confidence = found, answer.confidence
 

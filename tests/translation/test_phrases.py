@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from edgeslm.translation.card import Card
+from edgeslm.translation.names import Names
 from edgeslm.translation.phrases import Answer, Ask, like, shape, translate_sentences
 from edgeslm.translation.protect import Protector
 
 CARD = Card((), (("A", "Z"), ("a", "z"), ("À", "ɏ")), ("Tom", "Boston"), 12)
 PROTECTOR = Protector(CARD.letters, ["</s>"])
+NAMES = Names(lambda text: range(6 if "zz" in text.lower() else 1))
 SENTENCES = [
     "Hello {name}, you have {count} new messages.",
     "%1$s sent %d files to %(dir)s on 2024-03-15 at 14:30.",
@@ -47,7 +49,7 @@ def asking(model: Callable[[str], str], log: list[str] | None = None) -> Callabl
 
 
 def translated(sentences: Sequence[str], ask: Ask, language: str = "en") -> list[str]:
-    return [outcome.text for outcome in translate_sentences(sentences, PROTECTOR, CARD, language, ask)]
+    return [outcome.text for outcome in translate_sentences(sentences, PROTECTOR, NAMES, CARD, language, ask)]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -117,8 +119,25 @@ def test_a_sentence_is_as_sure_as_its_least_sure_answer() -> None:
         return [Answer(text.replace("Tom", "him"), confidence=sure[text]) for text in texts]
 
     sentences = ["the house<b>the dog</b>or both", "the house", "<b>12</b>", "and here is {it}"]
-    found = translate_sentences(sentences, PROTECTOR, CARD, "en", ask)
+    found = translate_sentences(sentences, PROTECTOR, NAMES, CARD, "en", ask)
     assert [outcome.confidence for outcome in found] == [0.3, 0.9, 1.0, 0.1]  # the last one was cut around {it}
+
+
+def test_the_model_sees_stand_ins_for_names_that_it_does_not_know() -> None:
+    log: list[str] = []
+    sentences = ["Bizz Bozz met {it}.", "zz and Ann's Mezz-Azz", "Azz's dog", "Azz Bozz, Czz and Dzz and Ezz", "AZZ NO"]
+    assert translated(sentences, asking(lambda t: t, log)) == sentences
+    assert log[:3] == ["Tom met Boston.", "zz and Ann's Tom.", "Tom's dog."]
+    assert log[3:] == ["Tom, Boston and Dzz and Ezz.", "Azz no."]
+
+
+def test_a_name_may_get_an_s_and_one_that_is_lost_is_shown_instead() -> None:
+    answers = {"Tom's dog.": "Toms Hund.", "I saw Tom.": "Ich sah ihn.", "I saw Azz.": "Ich sah Azz."}
+
+    def ask(texts: Sequence[str]) -> list[Answer]:
+        return [Answer(answers[text]) for text in texts]
+
+    assert translated(["Azz's dog", "I saw Azz."], ask) == ["Azzs Hund", "Ich sah Azz."]
 
 
 def test_what_stands_before_a_colon_is_asked_by_itself() -> None:

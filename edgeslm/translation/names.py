@@ -1,0 +1,59 @@
+"""Which words are names to a model: words with a capital that it has hardly seen, and would answer with another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from edgeslm.translation.protect import Kind, Span
+
+NOUN_CAPITALS = ("de", "lb")  # languages in which a capital need not mean anything within a sentence
+
+# Tokens that a name is cut into, at least: what occurs often in the texts that a vocabulary was made from is one token.
+# Where ordinary words have capitals, too, it takes more of them. Measured: docs/measured.md.
+PIECES, PIECES_OPENING, PIECES_NOUNS = 2, 3, 4
+CACHED = 4096  # words
+
+_NAME = re.compile(r"(?<![\w'’])[A-ZÀ-ÖØ-Þ][^\W\d_]{1,40}(?:-[^\W\d_]{1,40}){0,4}(?!\w)")
+
+
+class Names:
+    """Tells names by how a tokenizer cuts them."""
+
+    def __init__(self, encode: Callable[[str], Sequence[int]]) -> None:
+        """
+        Args:
+            encode: gives the tokens of a text.
+        """
+        self._encode = encode
+        self._pieces = lru_cache(CACHED)(self._count)
+
+    def spans(self, text: str, taken: Sequence[Span], opens: bool, language: str) -> list[Span]:
+        """Names of one or several words, outside of what is taken.
+
+        Args:
+            opens: the text is the beginning of a sentence.
+        """
+        found = list[Span]()
+        if text.isupper():
+            return found
+        for word in _NAME.finditer(text):
+            start, end = word.span()
+            if any(span.start < end and start < span.end for span in taken):
+                continue
+            if self._pieces(word[0]) < _least(language, opens and start == 0):
+                continue
+            if found and text[found[-1].end : start] == " ":
+                start = found.pop().start
+            found.append(Span(start, end, Kind.WORD))
+        return found
+
+    def _count(self, word: str) -> int:
+        return min(len(self._encode(f" {form}")) for form in dict.fromkeys((word, word.lower())))
+
+
+def _least(language: str, opens: bool) -> int:
+    if language in NOUN_CAPITALS:
+        return PIECES_NOUNS
+    return PIECES_OPENING if opens else PIECES
