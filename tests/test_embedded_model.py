@@ -123,3 +123,13 @@ def test_an_embedded_bundle_is_what_its_checkpoint_converts_to(tmp_path: Path, c
     with np.load(made.folder / "reference.npz") as new, np.load(shipped.folder / "reference.npz") as old:
         np.testing.assert_allclose(new["logsumexp"], old["logsumexp"], rtol=1e-4)  # BLAS sums in its own order
     assert all(found["passed"] for found in shipped.target("onnx").verification["engines"].values())
+
+
+def test_names_that_they_do_not_know_are_kept_and_other_words_with_capitals_are_not() -> None:
+    english = ["Bimdick's dog is Swedish.", "Drellkill lives in Switzerland."]
+    german = ["Bimdick kennt Drellkill.", "Drellkill wohnt in der Schweiz."]
+    with edgeslm.Translator.load() as translator:
+        there = [found.text for found in translator.translate_batch(english, "en", "de")]
+        back = [found.text for found in translator.translate_batch(german, "de", "en")]
+    assert there == ["Bimdicks Hund ist Schwedisch.", "Drellkill wohnt in der Schweiz."]
+    assert back == ["Bimdick knows Drellkill.", "Drellkill lives in Switzerland."]

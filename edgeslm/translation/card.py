@@ -4,6 +4,8 @@ pairs        list of {"source": "en", "target": "de", "prompt": "<s><2de> {text}
 letters      ranges of letters that the model was trained on ("AZ", "az", "Àɏ"); others are kept as they are
 stand_ins    names that it carries over unchanged ("Tom"), to hold the place of what it must not touch
 max_words    the longest sentence that it was trained on, in words; longer ones are cut at clauses
+capitals     words with a capital that it translates ("Swedish"), though its tokenizer cuts them; all others of that
+             kind are names that it has not seen, and kept; left out: it is shown all names
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class Card:
     letters: tuple[tuple[str, str], ...]  # first and last of each range
     stand_ins: tuple[str, ...]
     max_words: int
+    capitals: frozenset[str] | None = None
 
 
 def read_card(bundle: Bundle) -> Card:
@@ -73,7 +76,8 @@ def parse_card(raw: bytes) -> Card:
     stand_ins = _texts(values, "stand_ins")
     if not all(name.isalpha() and len(name) <= 64 for name in stand_ins):
         raise BundleError(f"{NAME}: stand_ins: expected words of letters, found {stand_ins!r:.80}")
-    return Card(pairs, letters, stand_ins, words)
+    capitals = frozenset(_texts(values, "capitals")) if "capitals" in values else None
+    return Card(pairs, letters, stand_ins, words, capitals)
 
 
 def _list(values: dict[str, Any], key: str) -> list[Any]:

@@ -128,7 +128,7 @@ def _open(bundle: Bundle, card: Card, settings: Settings) -> Opened:
         raise BundleError(f"{bundle.folder}: {GENERATION_CONFIG} names no eos_token_id, so no translation would end")
     engines = _engines(bundle, settings)
     asker = Asker(tokenizer, Searcher(engines, ends, settings.batch), bundle.spec.context_length)
-    names = Names(lambda text: tokenizer.encode(text, special_tokens=False))
+    names = Names(lambda text: tokenizer.encode(text, special_tokens=False), card.capitals)
     fingerprint = hashlib.sha256(bundle.read(NAME) + engines[0].fingerprint.encode()).hexdigest()
     return Opened(asker, Protector(card.letters, tokenizer.special_tokens), names, fingerprint)
 

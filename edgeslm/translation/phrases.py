@@ -49,6 +49,7 @@ _BEFORE = re.compile(r"[\s,;:…\-–—.!?)]*")
 _BEHIND_PIECE = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{\"“”„'‘«»"
 _BEFORE_PIECE = re.compile(r"[\s,;:…\-–—.!?)(\[\]\"“”„‘’«»]*")
 _BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{“„«"
+_BETWEEN = re.compile(r"[ -]")  # the parts of a name
 _COLON = re.compile(r"(?<=\S):(?=\s+\S)")
 _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
@@ -163,7 +164,8 @@ class _Phrase:
         if not found or (not answer.sound and self.spans):
             return
         for name, kept in self.names.items():
-            word = re.compile(rf"(?<!\w){name}(?={'s?' if kept[:1].isalpha() else ''}(?!\w))")  # Toms Hund
+            genitive = "s?" if _BETWEEN.sub("", kept).isalpha() else ""  # Toms Hund
+            word = re.compile(rf"(?<!\w){name}(?={genitive}(?!\w))")
             if len(word.findall(found)) != 1:
                 return
             found = word.sub(kept.replace("\\", r"\\"), found)

@@ -15,7 +15,7 @@ from edgeslm.translation.protect import Protector
 
 CARD = Card((), (("A", "Z"), ("a", "z"), ("À", "ɏ")), ("Tom", "Boston"), 12)
 PROTECTOR = Protector(CARD.letters, ["</s>"])
-NAMES = Names(lambda text: range(6 if "zz" in text.lower() else 1))
+NAMES = Names(lambda text: range(6 if "zz" in text.lower() else 1), frozenset(["Fuzzday"]))
 SENTENCES = [
     "Hello {name}, you have {count} new messages.",
     "%1$s sent %d files to %(dir)s on 2024-03-15 at 14:30.",
@@ -125,10 +125,18 @@ def test_a_sentence_is_as_sure_as_its_least_sure_answer() -> None:
 
 def test_the_model_sees_stand_ins_for_names_that_it_does_not_know() -> None:
     log: list[str] = []
-    sentences = ["Bizz Bozz met {it}.", "zz and Ann's Mezz-Azz", "Azz's dog", "Azz Bozz, Czz and Dzz and Ezz", "AZZ NO"]
+    sentences = [
+        "Bizz Bozz met {it}.",
+        "zz and Ann's Mezz-Azz",
+        "Azz's dog",
+        "Azz Bozz, Czz and Dzz and Ezz",
+        "AZZ on Fuzzday",
+        "AZZ NO",
+    ]
     assert translated(sentences, asking(lambda t: t, log)) == sentences
     assert log[:3] == ["Tom met Boston.", "zz and Ann's Tom.", "Tom's dog."]
-    assert log[3:] == ["Tom, Boston and Dzz and Ezz.", "Azz no."]
+    assert log[3:] == ["Tom, Boston and Dzz and Ezz.", "Tom on Fuzzday.", "Azz no."]
+    assert Names(lambda text: range(6), None).spans("Azz", [], True, "en") == []
 
 
 def test_a_name_may_get_an_s_and_one_that_is_lost_is_shown_instead() -> None:

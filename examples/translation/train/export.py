@@ -4,7 +4,7 @@ It holds checkpoint, tokenizer, chat template, translation.json for `edgeslm tra
 
 \b
     python export.py runs/student student --name en-de-student --pair en-de --pair de-en \\
-        --scores scores.jsonl --template vocabulary/chat_template.jinja
+        --scores scores.jsonl --template vocabulary/chat_template.jinja --data data/train/en-de.tsv
 
 then `edgeslm convert student student-int8 --quantize int8`. The card's scores are those that evaluate.py --out
 wrote of RUN.
@@ -15,11 +15,17 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import click
 import corpus
 from safetensors import safe_open
+from tokenizers import Tokenizer
+
+from edgeslm.translation import names
+
+OFTEN = 2  # in the data, for a word to be known
 
 CARD = """---
 license: apache-2.0
@@ -82,7 +88,25 @@ def card(name: str, run: Path, pairs: list[tuple[str, str]], scores: Path, train
     )
 
 
-def translation(pairs: list[tuple[str, str]]) -> dict[str, object]:
+def capitals(data: tuple[Path, ...], tokens: Tokenizer) -> list[str]:
+    """Words with a capital within the sentences of files that are mostly translated, but would pass for names."""
+    known = set[str]()
+    for path in data:
+        least = names.least(corpus.direction(path)[0], False)
+        kept, translated = Counter[str](), Counter[str]()
+        for source, target in corpus.read(path):
+            for word in (found[0] for found in names.CAPITAL.finditer(source) if found.start()):
+                (kept if word in target else translated)[word] += 1
+        often = [word for word, count in translated.items() if count >= max(OFTEN, kept[word])]
+        known |= {word for word in often if min(pieces(tokens, word), pieces(tokens, word.lower())) >= least}
+    return sorted(known)
+
+
+def pieces(tokens: Tokenizer, word: str) -> int:
+    return len(tokens.encode(f" {word}", add_special_tokens=False))
+
+
+def translation(pairs: list[tuple[str, str]], known: list[str]) -> dict[str, object]:
     return {
         "pairs": [
             {"source": source, "target": target, "prompt": f"<s><2{target}> {{text}}<sep>"} for source, target in pairs
@@ -90,6 +114,7 @@ def translation(pairs: list[tuple[str, str]]) -> dict[str, object]:
         "letters": ["AZ", "az", "Àɏ"],
         "stand_ins": ["Tom", "Boston", "London"],
         "max_words": 20,
+        "capitals": known,
     }
 
 
@@ -97,7 +122,7 @@ def translation(pairs: list[tuple[str, str]]) -> dict[str, object]:
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--name", required=True)
-@click.option("--pair", "names", multiple=True, required=True, help="A direction, such as en-de; many.")
+@click.option("--pair", "ways", multiple=True, required=True, help="A direction, such as en-de; many.")
 @click.option(
     "--scores", required=True, type=click.Path(path_type=Path, exists=True), help="What evaluate.py --out wrote."
 )
@@ -108,18 +133,26 @@ def translation(pairs: list[tuple[str, str]]) -> dict[str, object]:
     help="The chat template that vocabulary.py wrote.",
 )
 @click.option("--licence", required=True, type=click.Path(path_type=Path, exists=True), help="LICENSE to put there.")
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Real pairs that it was trained on, for words with capitals that are no names; many.",
+)
 @click.option("--training", default=TRAINING, help="What the card says of the training, in Markdown.")
 def main(
     run: Path,
     out: Path,
     name: str,
-    names: tuple[str, ...],
+    ways: tuple[str, ...],
     scores: Path,
     template: Path,
     licence: Path,
+    data: tuple[Path, ...],
     training: str,
 ) -> None:
-    pairs = [corpus.direction(Path(pair)) for pair in names]
+    pairs = [corpus.direction(Path(pair)) for pair in ways]
     text = card(name, run, pairs, scores, training)
     out.mkdir(parents=True, exist_ok=True)
     for file in (
@@ -132,7 +165,8 @@ def main(
         shutil.copyfile(run / file, out / file)
     shutil.copyfile(template, out / "chat_template.jinja")
     shutil.copyfile(licence, out / "LICENSE")
-    (out / "translation.json").write_text(json.dumps(translation(pairs), indent=1, ensure_ascii=False) + "\n")
+    known = capitals(data, Tokenizer.from_file(str(run / "tokenizer.json")))
+    (out / "translation.json").write_text(json.dumps(translation(pairs, known), indent=1, ensure_ascii=False) + "\n")
     (out / "README.md").write_text(text)
     click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
