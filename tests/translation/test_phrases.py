@@ -75,6 +75,20 @@ def test_and_for_random_sentences_and_a_random_model() -> None:
         assert PROTECTOR.kept(found) == PROTECTOR.kept(sentence), (sentence, found)
 
 
+def test_and_among_names_and_colons() -> None:
+    rng = random.Random(0)
+    pieces = ["{a}", "5", "Bizz", "Bozz-Azz's", "note:", "Q:", "10:30", "<i>", "word", ".", "–", "`a: b`"]
+
+    def model(asked: str) -> str:
+        words = asked.rstrip(".").split()
+        return rng.choice([asked, "ein Wort", "", " ".join(rng.sample(words, len(words))), f"{asked} Tom"])
+
+    for _ in range(300):
+        sentence = " ".join(rng.choice(pieces) for _ in range(rng.randrange(12)))
+        (found,) = translated([sentence], asking(model))
+        assert PROTECTOR.kept(found) == PROTECTOR.kept(sentence), (sentence, found)
+
+
 def test_the_model_sees_stand_ins_and_numbers_but_no_placeholder() -> None:
     log: list[str] = []
     found = translated(["Give {it} to me at 5 for {you}."], asking(lambda t: t, log))

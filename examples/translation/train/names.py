@@ -89,13 +89,7 @@ def made(pairs: list[corpus.Pair], seed: int) -> Iterator[corpus.Pair]:
 @click.command(help=__doc__)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--kept-out",
-    default="data",
-    show_default=True,
-    type=click.Path(path_type=Path, exists=True),
-    help="What prepare.py made: a pair that has a dev or test sentence is left out.",
-)
+@prepare.kept_out_option
 @click.option("--reverse", is_flag=True, help="Write (second, first) instead of (first, second).")
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, data: Path, kept_out: Path, reverse: bool, seed: int) -> None:

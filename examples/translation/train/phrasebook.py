@@ -75,13 +75,7 @@ def with_capitals(pair: corpus.Pair) -> Iterator[corpus.Pair]:
 @click.command(help=__doc__)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("book", type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--kept-out",
-    default="data",
-    show_default=True,
-    type=click.Path(path_type=Path, exists=True),
-    help="What prepare.py made: a phrase that is a dev or test sentence is left out.",
-)
+@prepare.kept_out_option
 @click.option("--reverse", is_flag=True, help="From the phrasebook's second language to its first.")
 @click.option("--times", default=20, show_default=True, help="How often a phrase with slots is filled.")
 def main(out: Path, book: Path, kept_out: Path, reverse: bool, times: int) -> None:

@@ -188,13 +188,7 @@ def as_asked(text: str, capital: bool) -> str:
 @click.command(help=__doc__)
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
-@click.option(
-    "--kept-out",
-    default="data",
-    show_default=True,
-    type=click.Path(path_type=Path, exists=True),
-    help="What prepare.py made: a phrase that is a dev or test sentence is left out.",
-)
+@prepare.kept_out_option
 @click.option("--least", default=2, show_default=True, help="How often a phrase must have been seen.")
 @click.option("--share", default=0.35, show_default=True, help="Of its occurrences that must be translated alike.")
 def main(out: Path, data: Path, kept_out: Path, least: int, share: float) -> None:

@@ -91,6 +91,15 @@ def check(data: Path, files: Iterable[Path]) -> None:
         )
 
 
+kept_out_option = click.option(
+    "--kept-out",
+    default="data",
+    show_default=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="What prepare.py made: training pairs that have a dev or test sentence of it are left out.",
+)
+
+
 @click.command(help=__doc__)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("pairs", nargs=-1, metavar="SOURCE-TARGET=STEM …")
