@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -147,12 +148,12 @@ def test_the_table_of_an_ablation(tmp_path: Path) -> None:
 
 
 def test_a_phrasebook_is_filled_in_both_ways(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "book.tsv").write_text(
-        "Dear {she},\tLiebe {she},\nlog in\tanmelden\nsign in\tanmelden\nHe runs!\tEr läuft!\n"
-    )
+    book = tmp_path / "book" / "en-de.tsv"
+    book.parent.mkdir()
+    book.write_text("Dear {she},\tLiebe {she},\nlog in\tanmelden\nsign in\tanmelden\nHe runs!\tEr läuft!\n")
     for name, *options in (("en-de",), ("de-en", "--reverse")):
         out = tmp_path / f"{name}.tsv"
-        run("phrasebook.py", str(out), str(tmp_path / "book.tsv"), "--kept-out", str(data), "--times", "3", *options)
+        run("phrasebook.py", str(out), str(book), "--kept-out", str(data), "--times", "3", *options)
     there, back = lines(tmp_path / "en-de.tsv"), lines(tmp_path / "de-en.tsv")
     letters = [line.split("\t") for line in there if line.startswith("Dear")]
     assert 1 <= len(letters) <= 3
@@ -166,10 +167,33 @@ def test_a_phrasebook_is_filled_in_both_ways(data: Path, tmp_path: Path) -> None
     assert back[-2:] == ["anmelden.\tlog in.", "Anmelden.\tLog in."]
 
 
-def test_the_phrasebook_has_a_translation_on_each_line() -> None:
-    pairs = [line.split("\t") for line in lines(RECIPE / "phrasebook/en-de.tsv")]
+def test_a_phrasebook_answers_a_capital_with_one(data: Path, tmp_path: Path) -> None:
+    book = tmp_path / "book" / "en-es.tsv"
+    book.parent.mkdir()
+    book.write_text("Hi everyone,\tHola a todos:\nMonday\tlunes\n{hour} hours ago\thace {hour} horas\n")
+    for name, *options in (("en-es",), ("es-en", "--reverse")):
+        out = tmp_path / f"{name}.tsv"
+        run("phrasebook.py", str(out), str(book), "--kept-out", str(data), "--times", "1", *options)
+    assert lines(tmp_path / "en-es.tsv")[:2] == ["Hi everyone.\tHola a todos.", "Monday.\tLunes."]
+    assert " hours ago.\thace " in lines(tmp_path / "en-es.tsv")[2]
+    assert lines(tmp_path / "es-en.tsv")[1:3] == ["lunes.\tMonday.", "Lunes.\tMonday."]
+    book = book.rename(book.with_name("en-it.tsv"))
+    assert "found it" in run("phrasebook.py", str(out), str(book), "--kept-out", str(data), ok=False)
+
+
+@pytest.mark.parametrize("languages", ["en-de", "en-fr", "en-es"])
+def test_the_phrasebooks_have_a_translation_on_each_line(languages: str, data: Path, tmp_path: Path) -> None:
+    book = RECIPE / "phrasebook" / f"{languages}.tsv"
+    pairs = [line.split("\t") for line in lines(book)]
     assert all(len(pair) == 2 and all(side == side.strip() != "" for side in pair) for pair in pairs)
     assert len({source for source, _ in pairs}) == len(pairs)
+    for pair in pairs:
+        source, target = (sorted(re.findall(r"\{.*?\}", side)) for side in pair)
+        assert source == target, pair
+    for options in ([], ["--reverse"]):
+        out = tmp_path / "out.tsv"
+        run("phrasebook.py", str(out), str(book), "--kept-out", str(data), *options)
+        assert len(lines(out)) > len(pairs) and not re.search("[{}]", out.read_text())
 
 
 def test_names_and_numbers_are_exchanged_alike_on_both_sides(data: Path, tmp_path: Path) -> None:

@@ -38,12 +38,12 @@ OFTEN = 5  # within sentences, for a word with a capital to be a name
 
 def names(sentences: list[str]) -> frozenset[str]:
     found = Counter(match[0] for text in sentences for match in NAME.finditer(text) if match.start())
-    dates = {name for slot in ("month", "weekday") for name, _ in phrasebook.SLOTS[slot]}
+    dates = {name for words in phrasebook.DATES.values() for name in words["en"].split()}
     return frozenset(name for name, count in found.items() if count >= OFTEN) - dates
 
 
 def known_names() -> list[str]:
-    return [name for slot in ("surname", "she", "he") for name, _ in phrasebook.SLOTS[slot] if not name.endswith("s")]
+    return [name for slot in ("surname", "she", "he") for name in phrasebook.ALIKE[slot] if not name.endswith("s")]
 
 
 class Inventor:
