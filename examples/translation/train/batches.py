@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import corpus
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 BOS, EOS = 1, 2
+CHUNK = 32768  # examples, out of which batches of about equal lengths are made
 Example = tuple[list[int], list[int]]  # the prompt, and the answer with its end
+Part = tuple[int, int]  # which of how many
+
+
+class Batch(NamedTuple):
+    """ids (rows, tokens), padded with 0 at the end; the flat positions whose next token is part of an answer; the
+    prompts' lengths (rows); how many tokens there are, padding not counted."""
+
+    ids: Tensor
+    asked: Tensor
+    prompts: Tensor
+    tokens: int
+
+    def to(self, device: str) -> Batch:
+        ids, asked, prompts = (part.to(device, non_blocking=True) for part in self[:3])
+        return Batch(ids, asked, prompts, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -23,6 +43,15 @@ class Direction:
     pairs: list[corpus.Pair]
     target: str
     weight: int = 1
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How words are cut: the shares of merges that are left out at random in sources and in targets, so that a word is
+    seen in many segmentations: BPE-dropout (Provilkov et al. 2020, https://aclanthology.org/2020.acl-main.170)."""
+
+    sources: float = 0.0
+    targets: float = 0.0
 
 
 def read(paths: Sequence[Path], weights: Sequence[int] = ()) -> list[Direction]:
@@ -49,25 +78,19 @@ def prompts(tokens: Tokenizer, target: str, sources: list[str]) -> list[list[int
     return [[BOS, tag, *ids, end] for ids in encode(tokens, sources)]
 
 
-def examples(tokens: Tokenizer, directions: list[Direction], segment_dropout: float = 0.0) -> list[Example]:
-    """Examples of one epoch.
-
-    `segment_dropout` is the share of merges that are left out at random, so that a word is seen in many segmentations:
-    BPE-dropout (Provilkov et al. 2020, https://aclanthology.org/2020.acl-main.170).
-    """
-    tokens.model.dropout = segment_dropout or None
-    out: list[Example] = []
-    for found in directions:
-        sources, targets = zip(*found.pairs, strict=True)
-        for _ in range(found.weight):
-            answers = ([*ids, EOS] for ids in encode(tokens, list(targets)))
-            out += zip(prompts(tokens, found.target, list(sources)), answers, strict=True)
+def examples(tokens: Tokenizer, found: Direction, cutting: Cutting) -> list[Example]:
+    """An example of each pair, whatever its weight."""
+    sources, targets = (list(side) for side in zip(*found.pairs, strict=True))
+    tokens.model.dropout = cutting.sources or None
+    asked = prompts(tokens, found.target, sources)
+    tokens.model.dropout = cutting.targets or None
+    answers = [[*ids, EOS] for ids in encode(tokens, targets)]
     tokens.model.dropout = None
-    return out
+    return list(zip(asked, answers, strict=True))
 
 
-def batches(found: list[Example], size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Indices of examples, `size` tokens with padding in each batch, of about equal lengths, in random order."""
+def batches(found: list[Example], size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """Batches of `size` tokens, padding counted, of about equal lengths, in random order."""
     lengths = np.array([len(prompt) + len(answer) for prompt, answer in found])
     order = np.argsort(lengths + rng.random(len(lengths)))
     out, start = [], 0
@@ -78,22 +101,55 @@ def batches(found: list[Example], size: int, rng: np.random.Generator) -> list[n
         out.append(order[start:end])
         start = end
     rng.shuffle(out)
-    return out
+    for indices in out:
+        yield collate([found[index] for index in indices])
 
 
-def collate(found: list[Example], indices: Sequence[int] | np.ndarray) -> tuple[Tensor, Tensor]:
-    """ids (rows, tokens), padded with 0 at the end, and the flat positions whose next token is part of an answer."""
-    rows = [found[index] for index in indices]
+def collate(rows: Sequence[Example]) -> Batch:
     width = max(len(prompt) + len(answer) for prompt, answer in rows)
-    ids, asked = np.zeros((len(rows), width), np.int64), []
+    ids, asked, tokens = np.zeros((len(rows), width), np.int64), [], 0
     for row, (prompt, answer) in enumerate(rows):
         total = len(prompt) + len(answer)
         ids[row, :total] = prompt + answer
         asked.append(row * width + np.arange(len(prompt) - 1, total - 1))
-    return torch.from_numpy(ids), torch.from_numpy(np.concatenate(asked))
+        tokens += total
+    lengths = torch.tensor([len(prompt) for prompt, _ in rows])
+    return Batch(torch.from_numpy(ids), torch.from_numpy(np.concatenate(asked)), lengths, tokens)
 
 
-def stream(found: list[Example], order: list[np.ndarray], device: str) -> Iterator[tuple[Tensor, Tensor]]:
-    for indices in order:
-        ids, asked = collate(found, indices)
-        yield ids.to(device), asked.to(device)
+class Epochs(IterableDataset[Batch]):
+    """Batches of epoch after epoch, without end; each worker, and each of its loaders, makes its share."""
+
+    def __init__(
+        self, vocabulary: Path, directions: list[Direction], size: int, cutting: Cutting, seed: list[int], part: Part
+    ) -> None:
+        self.vocabulary, self.directions, self.size, self.cutting = vocabulary, directions, size, cutting
+        self.seed, self.part = seed, part
+
+    def __iter__(self) -> Iterator[Batch]:
+        tokens, loader = tokenizer(self.vocabulary), get_worker_info()
+        index, of = self.part
+        if loader:
+            os.environ["TOKENIZERS_PARALLELISM"] = "false"
+            index, of = index * loader.num_workers + loader.id, of * loader.num_workers
+        ways = np.repeat(
+            np.arange(len(self.directions)), [len(found.pairs) * found.weight for found in self.directions]
+        )
+        places = np.concatenate([np.tile(np.arange(len(found.pairs)), found.weight) for found in self.directions])
+        for epoch in count():
+            rng = np.random.default_rng([*self.seed, epoch])
+            mine = rng.permutation(len(ways))[index::of]
+            for chunk in np.array_split(mine, -(-len(mine) // CHUNK)):
+                found: list[Example] = []
+                for way, direction in enumerate(self.directions):
+                    pairs = [direction.pairs[place] for place in places[chunk[ways[chunk] == way]]]
+                    if pairs:
+                        found += examples(tokens, Direction(pairs, direction.target), self.cutting)
+                yield from batches(found, self.size, rng)
+
+
+def stream(epochs: Epochs, loaders: int, device: str) -> Iterator[Batch]:
+    """What epochs give, made by so many processes beside this one."""
+    options = {"prefetch_factor": 8, "multiprocessing_context": "fork"} if loaders else {}
+    for batch in DataLoader(epochs, batch_size=None, num_workers=loaders, pin_memory=device == "cuda", **options):
+        yield batch.to(device)

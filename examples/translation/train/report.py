@@ -10,6 +10,7 @@ Needs `pip install matplotlib` for the picture.
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from pathlib import Path
 
 import click
@@ -22,12 +23,14 @@ def draw(out: Path, runs: tuple[Path, ...]) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for run in runs:
+    for run, style in zip(runs, cycle(("-", "--", ":", "-.")), strict=False):
         log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-        for direction in log[-1]["dev"]:
+        for color, direction in enumerate(log[-1]["dev"]):
             axes.plot(
                 [row["tokens"] / 1e6 for row in log],
                 [row["dev"][direction] for row in log],
+                linestyle=style,
+                color=f"C{color}",
                 label=f"{run.name}, {direction}",
             )
     axes.set(xlabel="million tokens trained on", ylabel="dev loss, nats per token")

@@ -15,14 +15,15 @@ from torch.nn import functional
 
 from edgeslm.formats import FORMATS
 
-REFRESH = 50  # uses of scales, which take long to find and change slowly
+REFRESH = 500  # uses of scales, which take long to find and change slowly
 
 
 class Rounding:
-    """Rounds the matrices of a model to int4 in groups of `group_size`, with the scales that the converter chooses."""
+    """Rounds the matrices of a model's layers to int4 in groups of `group_size`, with the scales that the converter
+    chooses. The embedding, which bundles of the recipe have in int8, is left."""
 
     def __init__(self, model: nn.Module, group_size: int) -> None:
-        self._matrices = [p for p in model.parameters() if p.ndim == 2]
+        self._matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("layers.")]
         self._group, self._uses = group_size, 0
         self._scales: list[Tensor] = []
 

@@ -9,67 +9,90 @@ import network
 import torch
 from torch import Tensor
 
+AT_ONCE = {"cpu": 8192, "cuda": 131072}  # tokens of prompts, for each line
+SMALLER = 0.7  # a batch is made smaller when this share of it is left
+
 
 def padded(rows: Sequence[Sequence[int]], device: str) -> tuple[Tensor, Tensor]:
-    """ids (rows, width) with padding at the left, and True where there is none."""
-    width = max(map(len, rows))
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    for row, found in enumerate(rows):
-        ids[row, width - len(found) :] = torch.tensor(found)
+    """ids (rows, width), padded with 0 at the end, and the rows' lengths."""
     lengths = torch.tensor([len(found) for found in rows])
-    return ids.to(device), (torch.arange(width) >= width - lengths[:, None]).to(device)
+    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+    for row, found in enumerate(rows):
+        ids[row, : len(found)] = torch.tensor(found)
+    return ids.to(device), lengths.to(device)
 
 
 class Beams:
     """The lines of a batch of sentences: `width` of each, row after row."""
 
     def __init__(self, models: Sequence[network.Decoder], prompts: Sequence[Sequence[int]], width: int) -> None:
-        self.models, self.count, self.width = models, len(prompts), width
-        self.device = str(models[0].embed_tokens.weight.device)
-        ids, real = padded(prompts, self.device)
-        causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=self.device).tril()
-        own = torch.eye(
-            ids.shape[1], dtype=torch.bool, device=self.device
-        )  # padding looks at itself: no row without any
-        self.seen, self.next = real, real.sum(1)
-        self.past: list[network.Cache] = []
-        first = self._scores(ids, (real.cumsum(1) - 1).clamp(min=0), (causal & real[:, None, :] | own)[:, None])
-        self._spread()
-        self.totals, chosen = first.topk(width, 1)
+        self.models, self.width = models, width
+        self.device = models[0].embed_tokens.weight.device
+        ids, lengths = padded(prompts, str(self.device))
+        self.sentences = torch.arange(len(prompts), device=self.device)
+        self.longest = 2 * lengths + 10
+        self.next = lengths.repeat_interleave(width)
+        self.seen = (torch.arange(ids.shape[1], device=self.device) < lengths[:, None])[:, None, None]
+        self.pasts: list[list[network.Past]] = []
+        total = torch.zeros((), device=self.device)
+        for model in models:
+            states, kept = model(ids, mask=model.mask(lengths, ids.shape[1]))
+            total = total + model.logits(states[self.sentences, lengths - 1]).float().log_softmax(-1)
+            self.pasts.append([network.Past(pair, None, width) for pair in kept])
+        self.totals, chosen = (total / len(models)).topk(width, 1)
         self.answers = chosen.reshape(-1, 1)
 
-    def _scores(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
-        """Log probabilities (rows, vocabulary) of what follows, the models' mean."""
-        total, kept = None, []
-        for index, model in enumerate(self.models):
-            states, cache = model(ids, positions, mask, self.past[index] if self.past else None)
-            found = model.logits(states[:, -1]).float().log_softmax(-1)
-            total = found if total is None else total + found
-            kept.append(cache)
-        self.past = kept
-        assert total is not None
-        return total / len(self.models)
-
-    def _take(self, rows: Tensor) -> None:
-        self.past = [[(k[rows], v[rows]) for k, v in cache] for cache in self.past]
-        self.seen, self.next = self.seen[rows], self.next[rows]
-
-    def _spread(self) -> None:
-        self._take(torch.arange(self.count, device=self.device).repeat_interleave(self.width))
+    def ended(self) -> Tensor:
+        """Of each line (sentences, width), whether it needs no further tokens."""
+        full = self.answers.shape[1] >= self.longest
+        return (self.answers == batches.EOS).any(1).unflatten(0, (-1, self.width)) | full[:, None]
 
     def step(self, ended: Tensor) -> None:
         """Goes one token on. A line that has `ended` gets no further ones."""
-        self.seen = torch.cat((self.seen, torch.ones_like(self.seen[:, :1])), 1)
-        scores = self._scores(self.answers[:, -1:], self.next[:, None], self.seen[:, None, None, :])
+        total = torch.zeros((), device=self.device)
+        for index, model in enumerate(self.models):
+            states, kept = model(self.answers[:, -1:], self.next[:, None], self.seen, self.pasts[index])
+            self.pasts[index] = [
+                network.Past(past.prompt, own, self.width) for past, own in zip(self.pasts[index], kept, strict=True)
+            ]
+            total = total + model.logits(states[:, -1]).float().log_softmax(-1)
+        scores, found = (total / len(self.models)).topk(self.width, 1)
+        stop, first = ended.flatten()[:, None], torch.arange(self.width, device=self.device) == 0
+        scores = torch.where(stop, torch.where(first, 0.0, -torch.inf), scores)
+        found = torch.where(stop, 0, found)
+        lines = (self.totals.reshape(-1, 1) + scores).unflatten(0, (-1, self.width)).flatten(1)
+        self.totals, flat = lines.topk(self.width, 1)
+        begin = torch.arange(len(lines), device=self.device)[:, None] * self.width
+        rows = (flat // self.width + begin).flatten()
         self.next = self.next + 1
-        scores[ended] = -torch.inf
-        scores[ended, 0] = 0.0
-        lines = self.totals.reshape(-1, 1) + scores
-        self.totals, flat = lines.reshape(self.count, -1).topk(self.width, 1)
-        size = scores.shape[1]
-        rows = (flat // size + torch.arange(self.count, device=self.device)[:, None] * self.width).flatten()
-        self._take(rows)
-        self.answers = torch.cat((self.answers[rows], (flat % size).reshape(-1, 1)), 1)
+        self._take_lines(rows)
+        self.answers = torch.cat((self.answers[rows], found.flatten()[(begin * self.width + flat).flatten(), None]), 1)
+
+    def _take_lines(self, rows: Tensor) -> None:
+        for layers in self.pasts:
+            for index, past in enumerate(layers):
+                own = past.own and (past.own[0][rows], past.own[1][rows])
+                layers[index] = network.Past(past.prompt, own, self.width)
+
+    def keep(self, rows: Tensor) -> None:
+        """Goes on with these sentences alone."""
+        lines = (rows[:, None] * self.width + torch.arange(self.width, device=self.device)).flatten()
+        self._take_lines(lines)
+        for layers in self.pasts:
+            for index, past in enumerate(layers):
+                layers[index] = network.Past((past.prompt[0][rows], past.prompt[1][rows]), past.own, self.width)
+        self.sentences, self.longest, self.seen = self.sentences[rows], self.longest[rows], self.seen[rows]
+        self.totals, self.next, self.answers = self.totals[rows], self.next[lines], self.answers[lines]
+
+    def best(self, rows: Tensor, penalty: float) -> Iterator[tuple[int, list[int]]]:
+        """(sentence, its best line without its end) of these rows."""
+        lines = self.answers.unflatten(0, (-1, self.width))[rows]
+        ends = lines.eq(batches.EOS).int()
+        lengths = (ends.cumsum(2) == ends).sum(2)  # its end counted, what follows not
+        chosen = (self.totals[rows] / lengths**penalty).argmax(1)
+        answers = lines[torch.arange(len(rows), device=self.device), chosen].tolist()
+        for sentence, line in zip(self.sentences[rows].tolist(), answers, strict=True):
+            yield sentence, line[: line.index(batches.EOS)] if batches.EOS in line else line
 
 
 @torch.no_grad()
@@ -81,33 +104,27 @@ def search(
     It is the one with the highest log probability over length to the power of `penalty`; at most twice as long as its
     prompt and 10 tokens.
     """
-    beams = Beams(models, prompts, width)
-    longest = torch.tensor([2 * len(prompt) + 10 for prompt in prompts], device=beams.device).repeat_interleave(width)
-    for _ in range(int(longest.max())):
-        ended = (beams.answers == batches.EOS).any(1) | (beams.answers.shape[1] >= longest)
-        if bool(ended.all()):
-            break
+    beams, found = Beams(models, prompts, width), dict[int, list[int]]()
+    while True:
+        ended = beams.ended()
+        left = ~ended.all(1)
+        count = int(left.sum())
+        if count <= SMALLER * len(left):
+            found |= beams.best(torch.where(~left)[0], penalty)
+            if not count:
+                return [found[index] for index in range(len(prompts))]
+            beams.keep(torch.where(left)[0])
+            ended = ended[left]
         beams.step(ended)
-    ends = beams.answers.eq(batches.EOS).int()
-    lengths = (ends.cumsum(1) == ends).sum(1)  # its end counted, what follows not
-    best = (beams.totals / lengths.reshape(-1, width) ** penalty).argmax(1)
-    lines = beams.answers.reshape(len(prompts), width, -1)[
-        torch.arange(len(prompts), device=beams.device), best
-    ].tolist()
-    return [line[: line.index(batches.EOS)] if batches.EOS in line else line for line in lines]
 
 
 def translate(
-    models: Sequence[network.Decoder],
-    tokens: batches.Tokenizer,
-    target: str,
-    texts: list[str],
-    width: int,
-    size: int = 8192,
+    models: Sequence[network.Decoder], tokens: batches.Tokenizer, target: str, texts: list[str], width: int
 ) -> Iterator[tuple[int, str]]:
-    """(index, translation) of each text, the longest first; `size` tokens of prompts and lines run at once."""
+    """(index, translation) of each text, the longest first."""
     found = batches.prompts(tokens, target, texts)
     order = sorted(range(len(texts)), key=lambda index: -len(found[index]))
+    size = AT_ONCE[models[0].embed_tokens.weight.device.type]
     while order:
         count = max(1, size // (len(found[order[0]]) * width))
         now, order = order[:count], order[count:]

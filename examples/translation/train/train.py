@@ -7,7 +7,8 @@
 RUN gets a checkpoint (Hugging Face Llama, bfloat16), state.pt to go on from, and log.jsonl. Run the same command
 again after a stop. The learning rate rises for the first 2 % and falls to nothing along half a cosine. A file of
 distilled pairs is given like any other; with --repeat 2 --repeat 1 each epoch has the first --data twice and the
-second once. All is seeded but --segment-dropout: the tokenizers library draws it from the system.
+second once. With --teacher, the student learns what the teacher thinks of each token, too. All is seeded but
+--segment-dropout: the tokenizers library draws it from the system.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from training import Settings, Training
 SIZES = {
     "tiny": {"hidden": 64, "layers": 2, "heads": 2, "kv_heads": 1, "inner": 176},
     "student": {"hidden": 256, "layers": 6, "heads": 8, "kv_heads": 4, "inner": 704},
-    "teacher": {"hidden": 512, "layers": 8, "heads": 8, "kv_heads": 8, "inner": 1408},
+    "six-ways": {"hidden": 256, "layers": 8, "heads": 8, "kv_heads": 4, "inner": 896},
+    "teacher": {"hidden": 512, "layers": 8, "heads": 8, "kv_heads": 8, "inner": 1408, "prefix": True},
 }
+SHOWN = 10  # batches between two lines: to look at a loss, a GPU has to be waited for
 THERE = click.Path(path_type=Path, exists=True)
 
 
@@ -57,21 +60,30 @@ def begin(start: Path | None, size: str, vocabulary: int, dropout: float) -> net
 @click.option("--dev", required=True, type=THERE, help="Folder of dev sets, named like the data.")
 @click.option("--size", type=click.Choice(list(SIZES)), default="student", show_default=True)
 @click.option("--start", type=THERE, help="Begin with this checkpoint's weights instead of random ones.")
-@click.option("--tokens", type=Count(), required=True, help="To train on in all, padding not counted: 40M, 500k.")
+@click.option("--tokens", type=Count(), help="To train on in all, padding not counted: 40M, 500k.")
+@click.option("--minutes", type=float, help="To train in all, instead of --tokens.")
 @click.option("--batch", type=Count(), default=4096, show_default=True, help="Tokens in a batch, padding counted.")
 @click.option("--every", type=Count(), default="500k", show_default=True, help="Tokens between dev losses and saves.")
 @click.option("--rate", type=float, default=1e-3, show_default=True, help="Highest learning rate.")
 @click.option("--decay", type=float, default=0.1, show_default=True, help="Weight decay of the matrices.")
 @click.option("--dropout", type=float, default=0.1, show_default=True)
 @click.option("--segment-dropout", type=float, default=0.0, show_default=True, help="Share of merges left out.")
+@click.option("--whole-targets", is_flag=True, help="Leave none out in targets.")
 @click.option("--smoothing", type=float, default=0.1, show_default=True, help="Label smoothing.")
+@click.option(
+    "--mean", type=float, default=0.0, help="Keep the weights' mean, which forgets all but this share in a step: 0.999."
+)
+@click.option("--teacher", type=THERE, help="Learn this checkpoint's probabilities, too.")
+@click.option("--soft", type=float, default=0.5, show_default=True, help="Their share in the loss.")
 @click.option(
     "--int4",
     type=click.Choice(("32", "64", "128")),
     callback=lambda ctx, param, value: int(value or 0),
     help="Train the weights that int4 in groups of this size leaves.",
 )
+@click.option("--int4-from", type=float, default=0.0, show_default=True, help="… from this share of the training on.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--loaders", default=0, show_default=True, help="Processes that make batches, beside the training.")
 @click.option("--threads", type=int, help="CPU threads (all).")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 def main(
@@ -83,27 +95,34 @@ def main(
     size: str,
     start: Path | None,
     dropout: float,
+    segment_dropout: float,
+    whole_targets: bool,
+    teacher: Path | None,
     threads: int | None,
     **settings: Any,
 ) -> None:
+    if (settings["tokens"] is None) == (settings["minutes"] is None):
+        raise click.UsageError("expected --tokens or --minutes, one of them")
     if threads:
         torch.set_num_threads(threads)
     workers.begin()
     torch.manual_seed(settings["seed"])
-    tokens = batches.tokenizer(vocabulary)
     run.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(vocabulary / name, run / name)
-    model = begin(start, size, tokens.get_vocab_size(), dropout)
+    model = begin(start, size, batches.tokenizer(vocabulary).get_vocab_size(), dropout)
     torch.manual_seed(settings["seed"] + workers.rank())  # the weights alike, dropout not
-    training = Training(run, model, tokens, Settings(**settings))
+    cutting = batches.Cutting(segment_dropout, 0.0 if whole_targets else segment_dropout)
+    guide = network.load(teacher) if teacher else None
+    training = Training(run, model, guide, vocabulary, Settings(cutting=cutting, **settings))
     tests = sorted({dev / path.name for path in data})
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"))
     with Progress(*columns, disable=workers.rank() > 0) as progress:
-        task = progress.add_task(run.name, total=training.settings.tokens, completed=training.seen, speed="")
-        for loss in training.losses(batches.read(data, repeat), tests):
-            speed = f"loss {loss:.3f}, {training.seen / training.seconds:,.0f} tokens/s"
-            progress.update(task, completed=training.seen, speed=speed)
+        task = progress.add_task(run.name, total=1.0, completed=training.share, speed="")
+        for index, loss in enumerate(training.losses(batches.read(data, repeat), tests)):
+            if index % SHOWN == 0:
+                speed = f"loss {loss:.3f}, {training.seen / max(training.seconds, 1):,.0f} tokens/s"
+                progress.update(task, completed=training.share, speed=speed)
     if not workers.rank():
         click.echo(f"{run}: {training.seen:,} tokens in {training.seconds:,.0f} s")
 

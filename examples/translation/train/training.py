@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import batches
@@ -16,26 +16,34 @@ import numpy as np
 import rounding
 import torch
 import workers
-from torch import Tensor
+from batches import Batch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-KEPT = ("seen", "epoch", "place", "seconds")
+KEPT = ("seen", "seconds")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """tokens: in all, padding not counted; batch: tokens, padding counted; every: tokens between saves; int4: 0, or the
-    group size to train for."""
+    """tokens: in all, padding not counted, or minutes; batch: tokens, padding counted; every: tokens between saves;
+    mean: how much of the weights' mean stays with each step, 0 for no mean; soft: the share of the teacher's
+    probabilities in the loss; int4: 0, or the group size to train for, from the share `int4_from` of the training on;
+    loaders: processes that make batches."""
 
-    tokens: int
+    tokens: int | None
+    minutes: float | None
     batch: int
     every: int
     rate: float
     decay: float
-    segment_dropout: float
+    cutting: batches.Cutting
     smoothing: float
-    seed: int
-    device: str
+    mean: float
+    soft: float
     int4: int
+    int4_from: float
+    seed: int
+    loaders: int
+    device: str
 
 
 def adamw(model: network.Decoder, rate: float, decay: float) -> torch.optim.Optimizer:
@@ -52,76 +60,96 @@ def rate_at(share: float) -> float:
 
 
 @torch.no_grad()
-def loss_of(model: network.Decoder, tokens: batches.Tokenizer, path: Path, device: str) -> float:
+def loss_of(model: network.Decoder, tokens: batches.Tokenizer, path: Path, size: int, device: str) -> float:
     """Mean nats per token of a file of pairs, without smoothing."""
-    found = batches.examples(tokens, batches.read([path]))
+    (way,) = batches.read([path])
+    found = batches.examples(tokens, way, batches.Cutting())
     total = count = 0.0
-    for ids, asked in batches.stream(found, batches.batches(found, 4096, np.random.default_rng(0)), device):
-        total += model.loss(ids, asked, 0.0).item() * len(asked)
-        count += len(asked)
+    for batch in batches.batches(found, size, np.random.default_rng(0)):
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            total += model.loss(batch.to(device), 0.0).item() * len(batch.asked)
+        count += len(batch.asked)
     return total / count
 
 
 class Training:
     """A run in a folder, which gets a checkpoint, state.pt and log.jsonl; one that is there is gone on with."""
 
-    def __init__(self, run: Path, model: network.Decoder, tokens: batches.Tokenizer, settings: Settings) -> None:
-        self.run, self.tokens, self.settings = run, tokens, settings
+    def __init__(
+        self, run: Path, model: network.Decoder, teacher: network.Decoder | None, vocabulary: Path, settings: Settings
+    ) -> None:
+        self.run, self.vocabulary, self.settings = run, vocabulary, settings
         self.model = model.to(settings.device).train()
+        self.teacher = teacher and teacher.to(settings.device, torch.bfloat16).eval()
+        average = get_ema_multi_avg_fn(settings.mean)
+        self.averaged = AveragedModel(self.model, multi_avg_fn=average) if settings.mean else None
         self.optimizer = adamw(model, settings.rate, settings.decay)
-        self.rounded = rounding.Rounding(model, settings.int4).rounded if settings.int4 else nullcontext
-        self.seen = self.epoch = self.place = 0
+        self.rounded = nullcontext
+        self.seen = 0
         self.seconds = 0.0
         if (run / "state.pt").exists():
             self._resume()
+        for compiled in (self.model, self.teacher) if settings.device == "cuda" else ():
+            if compiled:
+                compiled.compile_for_training()
 
-    def losses(self, directions: list[batches.Direction], dev: list[Path]) -> Iterator[float]:
+    @property
+    def share(self) -> float:
+        """How much of the training is done."""
+        if self.settings.minutes:
+            return self.seconds / self.settings.minutes / 60
+        return self.seen / (self.settings.tokens or 1)
+
+    def losses(self, directions: list[batches.Direction], dev: list[Path]) -> Iterator[torch.Tensor]:
         """Trains to the end; yields each batch's loss."""
         settings, next_save = self.settings, (self.seen // self.settings.every + 1) * self.settings.every
-        for ids, asked in self._batches(directions):
-            began = time.monotonic()
-            loss = self._step(ids, asked)
-            self.seen += workers.total(int((ids != 0).sum()))
-            self.place += 1
-            self.seconds += time.monotonic() - began
+        part = workers.rank(), workers.count()
+        seed = [settings.seed, self.seen]
+        epochs = batches.Epochs(self.vocabulary, directions, settings.batch, settings.cutting, seed, part)
+        began, first = time.monotonic(), True
+        for batch in batches.stream(epochs, settings.loaders, settings.device):
+            loss = self._step(batch)
+            self.seen += workers.total(batch.tokens)
+            if not first:  # a GPU compiles
+                self.seconds += time.monotonic() - began
+            first = False
             yield loss
-            ended = self.seen >= settings.tokens
+            ended = self.share >= 1
             if ended or self.seen >= next_save:
                 next_save += settings.every
-                self._log(loss, dev)
+                self._log(loss.item(), dev)
                 self._save()
             if ended:
                 return
+            began = time.monotonic()
 
-    def _batches(self, directions: list[batches.Direction]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of epoch after epoch, from the place where the run stands; each worker has its share of the pairs."""
-        directions = [replace(found, pairs=workers.share(found.pairs)) for found in directions]
-        while self.seen < self.settings.tokens:
-            found = batches.examples(self.tokens, directions, self.settings.segment_dropout)
-            order = batches.batches(found, self.settings.batch, np.random.default_rng([self.settings.seed, self.epoch]))
-            yield from batches.stream(found, order[self.place :], self.settings.device)
-            self.epoch, self.place = self.epoch + 1, 0
-
-    def _step(self, ids: Tensor, asked: Tensor) -> float:
+    def _step(self, batch: Batch) -> torch.Tensor:
+        settings = self.settings
+        if settings.int4 and self.share >= settings.int4_from and self.rounded is nullcontext:
+            self.rounded = rounding.Rounding(self.model, settings.int4).rounded
         with self.rounded():
-            with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.device == "cuda"):
-                loss = self.model.loss(ids, asked, self.settings.smoothing)
+            with torch.autocast(settings.device, torch.bfloat16, enabled=settings.device == "cuda"):
+                loss = self.model.loss(batch, settings.smoothing, self.teacher, settings.soft)
             loss.backward()
         workers.average(p.grad for p in self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate * rate_at(self.seen / self.settings.tokens)
+            group["lr"] = settings.rate * rate_at(self.share)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss.item()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        return loss.detach()
+
+    @property
+    def result(self) -> network.Decoder:
+        """What the run makes: the mean of the weights, or the weights."""
+        return self.averaged.module if self.averaged else self.model
 
     def _log(self, loss: float, dev: list[Path]) -> None:
-        self.model.eval()
-        with self.rounded():
-            own = [
-                (p.stem, round(loss_of(self.model, self.tokens, p, self.settings.device), 4))
-                for p in workers.share(dev)
-            ]
+        model, tokens = self.result.eval(), batches.tokenizer(self.vocabulary)
+        size, device = self.settings.batch, self.settings.device
+        own = [(p.stem, round(loss_of(model, tokens, p, size, device), 4)) for p in workers.share(dev)]
         found = dict(workers.gather(own))
         self.model.train()
         if workers.rank():
@@ -133,9 +161,10 @@ class Training:
     def _save(self) -> None:
         if workers.rank():
             return
-        network.save(self.model, self.run)
+        network.save(self.result, self.run)
         state = {name: getattr(self, name) for name in KEPT}
         state["model"], state["optimizer"] = self.model.state_dict(), self.optimizer.state_dict()
+        state["averaged"] = self.averaged and self.averaged.state_dict()
         state["random"] = torch.get_rng_state()
         torch.save(state, self.run / ".state.pt")
         (self.run / ".state.pt").replace(self.run / "state.pt")
@@ -144,6 +173,8 @@ class Training:
         state = torch.load(self.run / "state.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged:
+            self.averaged.load_state_dict(state["averaged"])
         if not workers.rank():
             torch.set_rng_state(state["random"])
         for name in KEPT:
