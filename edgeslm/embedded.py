@@ -6,6 +6,6 @@ from pathlib import Path
 
 CHECKPOINT = Path(__file__).parent / "models" / "everyday-en-de"  # what the converter takes
 BUNDLE = CHECKPOINT.with_name(f"{CHECKPOINT.name}-int4")  # made from it, for devices without the converter
-BACK = CHECKPOINT.with_name("everyday-de-en-int4")  # the same for the other direction
-TRANSLATORS = (BUNDLE, BACK)
+MORE = CHECKPOINT.with_name("everyday-multi-int4")  # English from and to German, French and Spanish
+TRANSLATORS = (BUNDLE, MORE)  # the first is better at its one direction
 TRIAL = CHECKPOINT.with_name("trial")  # a random one for LiteRT, just to see its kernels run

@@ -16,11 +16,11 @@ from edgeslm.bundle import Bundle
 from edgeslm.converters.convert import convert
 from edgeslm.converters.policy import Options
 from edgeslm.converters.verify import verify
-from edgeslm.embedded import BACK, BUNDLE
+from edgeslm.embedded import BUNDLE, MORE
 from edgeslm.embedded import CHECKPOINT as MODEL
 from edgeslm.errors import ArgumentError, BundleError
 
-BACK_CHECKPOINT = Path(__file__).parents[1] / "examples" / "translation" / "everyday-de-en"
+MORE_CHECKPOINT = Path(__file__).parents[1] / "examples" / "translation" / "everyday-multi"
 ANSWERS = {
     "I need new shoes.": "Ich brauche neue Schuhe.",
     "Where is the train station?": "Wo ist der Bahnhof?",
@@ -112,7 +112,7 @@ def test_the_bundle_carries_licence_and_card(bundle: Path) -> None:
     assert "apache-2.0" in card and "int8" in card and "passed" in card
 
 
-@pytest.mark.parametrize(("checkpoint", "bundle"), [(MODEL, BUNDLE), (BACK_CHECKPOINT, BACK)], ids=["en-de", "de-en"])
+@pytest.mark.parametrize(("checkpoint", "bundle"), [(MODEL, BUNDLE), (MORE_CHECKPOINT, MORE)], ids=["en-de", "multi"])
 def test_an_embedded_bundle_is_what_its_checkpoint_converts_to(tmp_path: Path, checkpoint: Path, bundle: Path) -> None:
     """It spares a device the converter; docs/translation.md says how to make it again."""
     convert(checkpoint, tmp_path / "made", options=Options("int4", group_size=128, embed="int8"))

@@ -50,7 +50,7 @@ _BEHIND_PIECE = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{\"“”„'‘«»"
 _BEFORE_PIECE = re.compile(r"[\s,;:…\-–—.!?)(\[\]\"“”„‘’«»]*")
 _BEHIND = " \t\r\n\x0b\x0c\x85\xa0,;:-–—([{“„«"
 _BETWEEN = re.compile(r"[ -]")  # the parts of a name
-_COLON = re.compile(r"(?<=\S):(?=\s+\S)")
+_COLON = re.compile(r"(?<=\S)[ \xa0\u202f]?:(?=\s+\S)")  # French has a space before it
 _ENDING = re.compile(r"[.!?…][\"”“’')»]*$")
 
 
@@ -88,7 +88,7 @@ def like(source: str, answer: str, capital: bool = True) -> str:
     ``capital``: carry over that of the first letter, too.
     """
     if not _ENDING.search(source):
-        answer = answer.rstrip(".!?") or answer
+        answer = answer.rstrip(".!?").lstrip("¿¡") or answer
     if _shouts(source):
         return answer.upper()
     return answer[:1].upper() + answer[1:] if capital and source[:1].isupper() else answer

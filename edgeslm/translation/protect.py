@@ -125,7 +125,7 @@ _ANY_LETTER = r"\w"
 _STARTS = r"[{%$@#:/~.<&\[\\`⌘⌥⇧⌃]"  # symbols that a word to keep, or a mark, may begin with
 _CONTROLS = r"[\x00-\x08\x0e-\x1f\x7f-\x9f]"
 # Spaces and the marks of plain sentences, as part of a character class.
-_PLAIN = r"\s.,;:!?'\"()\-–—…“”„‘’‚«»"
+_PLAIN = r"\s.,;:!?¿¡'\"()\-–—…“”„‘’‚«»"
 
 
 class Protector:

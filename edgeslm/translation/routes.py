@@ -22,25 +22,15 @@ class Routes:
         self.pairs = tuple(pairs)
 
     @property
-    def sources(self) -> list[str]:
-        """Languages that can be translated from."""
-        return list(dict.fromkeys(pair.source for pair in self.pairs))
-
-    @property
     def languages(self) -> list[str]:
         """All of them."""
         return list(dict.fromkeys(language for pair in self.pairs for language in (pair.source, pair.target)))
 
     def only_source(self, target: str | None) -> str | None:
-        """The only language that can be translated from, to ``target`` if one is given; None if there are several."""
-        found = {source for source in self.sources if target is None or self._leads(source, target)}
+        """The only language that can be translated from, directly to ``target`` if one is given; None if there are
+        several."""
+        found = {pair.source for pair in self.pairs if target in (None, pair.target)}
         return found.pop() if len(found) == 1 else None
-
-    def _leads(self, source: str, target: str) -> bool:
-        try:
-            return bool(self.route(source, target))
-        except ArgumentError:
-            return False
 
     def target(self, source: str, target: str | None) -> str:
         """``target``, or the only language that there is a pair to from ``source``.

@@ -52,5 +52,5 @@ def test_wrong_use_says_so(edgeslm: Edgeslm, tmp_path: Path) -> None:
     assert edgeslm("translate", "no-such-file.md", *WAY).code == 1
     assert edgeslm("translate", "Some text.", *WAY, "-o", tmp_path / "x").code == 2
     assert edgeslm("translate", "Some text.", *WAY, "--resume").code == 2
-    done = edgeslm("translate", "Hallo", "--from", "de", "--to", "fr")
+    done = edgeslm("translate", "Hallo", "--from", "de", "--to", "it")
     assert done.code == 1 and "en→de" in done.err

@@ -17,6 +17,11 @@ def test_in_a_pipe() -> None:
     done = subprocess.run(KIOSK, input="I need new shoes.\nI am {x}.\n", capture_output=True, text=True, check=True)
     first, second = done.stdout.splitlines()
     assert first == "Ich brauche neue Schuhe." and second.count("{x}") == 1
+    spanish = [*KIOSK, "--between", "es", "en"]
+    done = subprocess.run(
+        spanish, input="¿Dónde está la estación?\nI need new shoes.\n\n", capture_output=True, text=True
+    )
+    assert done.stdout == "Where is the station?\nNecesito zapatos nuevos.\n\n"
     assert subprocess.run([*KIOSK, "--to", "xx"], input="a", capture_output=True, text=True).returncode == 1
 
 
@@ -27,7 +32,7 @@ def test_on_a_terminal() -> None:
     shown = read_until(terminal, "Type a sentence")
     os.write(terminal, b"I need new shoes.\n")
     shown = read_until(terminal, "Ich brauche neue Schuhe.")
-    assert "en → de, de → en, offline" in shown
+    assert "en ↔ de, offline" in shown
     os.write(terminal, b"The compiler emits a warning for unused variables.\n")
     read_until(terminal, "(unsure)")
     os.write(terminal, b"\x04")

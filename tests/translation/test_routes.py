@@ -44,4 +44,5 @@ def test_of_two_models_for_a_pair_the_first_counts() -> None:
 def test_the_only_source() -> None:
     found = routes("en-de", "de-en", "fr-en")
     assert found.only_source(None) is None and found.only_source("en") is None
+    assert found.only_source("de") == "en" and found.only_source("xx") is None  # fr→en→de is no direct way
     assert routes("en-de", "de-en").only_source("de") == "en" and routes("en-de").only_source(None) == "en"

@@ -23,6 +23,7 @@ from edgeslm.translation.protect import Protector
 # EDGESLM_RANDOM_TEXTS=10000 for a long run.
 RANDOM_TEXTS = int(os.environ.get("EDGESLM_RANDOM_TEXTS", "150"))
 LETTERS = (("A", "Z"), ("a", "z"), ("À", "ɏ"))
+PAIRS = [("en", "de"), ("de", "en"), ("en", "fr"), ("fr", "en"), ("en", "es"), ("es", "en")]
 DOCUMENT = """# Good morning
 
 I need new shoes. Where is the train station?
@@ -43,24 +44,48 @@ def test_known_translations(translator: Translator) -> None:
     }
     for text, translation in expected.items():
         assert translator.translate(text, "en", "de").text == translation
-    assert [str(t) for t in translator.translate_batch(list(expected), "en")] == list(expected.values())
-    assert translator.pairs == [("en", "de"), ("de", "en")]
+    assert [str(t) for t in translator.translate_batch(list(expected), "en", "de")] == list(expected.values())
+    assert translator.pairs == PAIRS
 
 
 def test_known_translations_the_other_way(translator: Translator) -> None:
     expected = {
         "Ich brauche neue Schuhe.": "I need new shoes.",
-        "Wo ist der Bahnhof?": "Where is the station?",
-        "Das kostet {x} Euro.": "It costs {x} euro.",
+        "Wo ist der Bahnhof?": "Where is the train station?",
+        "Ich habe {x} gestern gesehen.": "I saw {x} yesterday.",
         "das alte Haus": "the old house",
     }
     assert [str(t) for t in translator.translate_batch(list(expected), "de")] == list(expected.values())
 
 
+def test_french_and_spanish(translator: Translator) -> None:
+    """Spanish marks open sentences and not headings; French has spaces before its own; what is kept is kept."""
+    known = {
+        ("en", "es"): {
+            "Where is the station?": "¿Dónde está la estación?",
+            "I need new shoes.": "Necesito zapatos nuevos.",
+        },
+        ("es", "en"): {
+            "¿Dónde está la estación?": "Where is the station?",
+            "Los niños juegan en el parque.": "The children are playing in the park.",
+        },
+        ("en", "fr"): {"I don't know what to say.": "Je ne sais pas quoi dire."},
+        ("fr", "en"): {"Bonjour ! Où est la gare ?": "Hello! Where is the train station?"},
+        ("fr", "de"): {"Je ne sais pas quoi dire.": "Ich weiß nicht, was ich sagen soll."},
+    }
+    for way, expected in known.items():
+        assert [str(t) for t in translator.translate_batch(list(expected), *way)] == list(expected.values())
+    texts = ["¿Está {name} aquí? ¡Mira https://x.org!", "<b>¡Hola!</b> 5 €", "Prix : {x} €", "Where is the station"]
+    there = [str(t) for t in translator.translate_batch(texts[:2], "es", "en")]
+    assert there[0].count("{name}") == there[0].count("https://x.org") == 1 and there[1].startswith("<b>")
+    assert "{x} €" in str(translator.translate(texts[2], "fr", "en"))
+    assert not set("¿?") & set(str(translator.translate(texts[3], "en", "es")))
+
+
 def test_a_phrase_is_not_made_a_sentence(translator: Translator) -> None:
     expected = {"the old house": "das alte Haus", "My family": "Meine Familie", "in the garden": "im Garten"}
-    assert [str(t) for t in translator.translate_batch(list(expected), "en")] == list(expected.values())
-    marked = translator.translate("# The old house\n\nI need **new shoes**.\n", "en", format="markdown")
+    assert [str(t) for t in translator.translate_batch(list(expected), "en", "de")] == list(expected.values())
+    marked = translator.translate("# The old house\n\nI need **new shoes**.\n", "en", "de", format="markdown")
     assert str(marked) == "# Das alte Haus\n\nIch brauche **neue Schuhe**.\n"
 
 
@@ -141,12 +166,14 @@ def test_it_does_not_run_in_circles(translator: Translator) -> None:
 
 def test_languages_are_detected_and_what_cannot_be_is_refused(translator: Translator) -> None:
     assert translator.language("Where is the train station?") == "en"
-    assert translator.translate("I need new shoes.").source == "en"
+    assert translator.translate("I need new shoes.", target="de").source == "en"
     assert translator.translate("Ich brauche neue Schuhe und einen Hut.").target == "en"
     with pytest.raises(ArgumentError, match="en→de, de→en"):
         translator.translate("Ich brauche neue Schuhe und einen Hut.", target="de")
     with pytest.raises(ArgumentError, match="en→de, de→en"):
-        translator.translate("Hallo", "de", "fr")
+        translator.translate("Hallo", "de", "it")
+    with pytest.raises(ArgumentError, match="target: none given"):
+        translator.translate("I need new shoes.")
     with pytest.raises(ArgumentError, match="source=…"):
         translator.translate("")
 
@@ -161,7 +188,8 @@ def no_detection(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_base_install_takes_the_only_language_there_is(translator: Translator) -> None:
     found = translator.translate("I need new shoes.", target="de")
     assert (found.text, found.source) == ("Ich brauche neue Schuhe.", "en")
-    assert translator.translate("Ich bin hier.", target="en").source == "de"
+    with pytest.raises(MissingExtraError, match=r"edgeslm\[translate\].*--from"):
+        translator.translate("Ich bin hier.", target="en")
     with Translator.load(embedded.BUNDLE) as one_way:
         assert one_way.translate("I need new shoes.").target == "de"
 
@@ -172,7 +200,7 @@ def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: py
 
     monkeypatch.setattr(socket, "socket", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert translator.translate("I need new shoes.").text == "Ich brauche neue Schuhe."
+    assert translator.translate("I need new shoes.", target="de").text == "Ich brauche neue Schuhe."
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +216,9 @@ def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
 
 
 @pytest.mark.usefixtures("no_detection")
-def test_where_several_are_possible_the_error_says_what_to_do(both_ways: Translator) -> None:
+def test_a_base_install_takes_what_leads_there_directly(both_ways: Translator) -> None:
     assert both_ways.translate("I need new shoes.", target="de").source == "en"
-    with pytest.raises(MissingExtraError, match=r"edgeslm\[translate\].*--from"):
-        both_ways.translate("I need new shoes.", target="xx")  # from German, or through it from English
+    assert both_ways.translate("Ich bin müde.", target="xx").source == "de"  # and not English, through German
 
 
 def test_a_model_for_both_directions(both_ways: Translator, translator: Translator) -> None:
@@ -280,26 +307,26 @@ def test_bad_arguments(translator: Translator, tiny_bundle: Path) -> None:
 
 
 def test_of_several_bundles_each_is_opened_when_it_is_needed(tmp_path: Path) -> None:
-    """The bundle for French has a tokenizer that cannot be read, which only French notices."""
-    folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / "fr"))
-    card = {"pairs": [{"source": "en", "target": "fr", "prompt": "<s><2fr> {text}<sep>"}]}
+    """The bundle for Italian has a tokenizer that cannot be read, which only Italian notices."""
+    folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / "it"))
+    card = {"pairs": [{"source": "en", "target": "it", "prompt": "<s><2it> {text}<sep>"}]}
     rewrite(folder, "translation.json", json.dumps(card).encode())
     rewrite(folder, "tokenizer.json", b"{}")
     with pytest.raises(ModelFormatError, match="tokenizer"):
         Translator.load(folder)
     with Translator.load([*embedded.TRANSLATORS, folder], threads=1) as found:
-        assert found.pairs == [("en", "de"), ("de", "en"), ("en", "fr")]
+        assert found.pairs == [*PAIRS, ("en", "it")]
         assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
         for source in ("en", "de"):  # from German over English
             with pytest.raises(ModelFormatError, match="tokenizer"):
-                found.translate("Tom.", source, "fr")
+                found.translate("Tom.", source, "it")
         assert found.fingerprint("en", "de") != found.fingerprint("de", "en")
     with pytest.raises(EngineError, match="closed"):
         found.translate("I am here.", "en", "de")
 
 
 def test_of_two_bundles_for_a_pair_the_first_translates(tmp_path: Path, translator: Translator) -> None:
-    other = Path(shutil.copytree(embedded.BACK, tmp_path / "other"))
+    other = Path(shutil.copytree(embedded.MORE, tmp_path / "other"))
     shutil.copyfile(embedded.BUNDLE / "translation.json", other / "translation.json")
     list_anew(other, "translation.json")
     for folders, is_first in (([other, embedded.BUNDLE], False), ([embedded.BUNDLE, other], True)):
