@@ -157,7 +157,7 @@ class Protector:
         self._kinds = [kind for kind, _ in groups]
         self._source = "|".join(f"({'|'.join(patterns)})" for _, patterns in groups)
         # Nearly every sentence has no span, which this finds out at a fraction of the cost.
-        unusual = rf"[^{known or _ANY_LETTER}{_PLAIN}]|[\d_]|{_CONTROLS}"
+        unusual = rf"[^{known or _ANY_LETTER}{_PLAIN}]|[^\w{_PLAIN}]|[\d_]|{_CONTROLS}"  # × and ÷ stand among letters
         inside = [re.escape(token) for token in special if not re.search(unusual, token)]
         self._suspect = re.compile(
             "|".join([unusual, r"[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\w)-\w|\(\)|\w\(|\(\(|www", *inside])

@@ -38,6 +38,30 @@ Der Hund hat {} gefressen … und {} | Möchten Sie {} wirklich löschen? | {}: 
 *{}* ist **sehr {}**. | Falls {} falsch ist, rufen Sie {} an. | <p>Ich wohne in {}.</p> | - {} ist hier | - {} –
 {} IST GESCHLOSSEN | {} ↵Ich bin hier.↵ {}
 """
+FRENCH = """
+J'ai vu {} dans le jardin hier. | {} n'est pas là. | Connaissez-vous {} ? | Donne {} à ta mère | {} | {} {}
+Il a dit que {} et {} étaient en retard. | Il nous faut {}, {} et {} ! | La maison est vieille {} | {} Je suis fatigué.
+Mon frère ({}) aime {}. | Tom a dit : « {} ». | Ouvrez {} et fermez {}. | Où est {} ? C'est à {}. | Ça coûte {} {}.
+Bonjour {} ! | J'ai {} livres et {} pommes. | Le chien a mangé {}… et {} | Voulez-vous vraiment supprimer {} ?
+{} : fichier introuvable | *{}* est **très {}** bon. | <p>J'habite à {}.</p> | - {} est ici
+{} EST FERMÉ | {} ↵Je suis là.↵ {}
+"""
+SPANISH = """
+Ayer vi a {} en el jardín. | {} no está aquí. | ¿Conoce usted a {}? | Por favor, dale {} a tu madre | {} | {} {}
+Dijo que {} y {} llegaron tarde. | ¡Hoy necesitamos {}, {} y {}! | La casa es vieja {} | {} Estoy cansado. | ¿{}?
+A mi hermano ({}) le gusta {}. | Tom dijo: «{}». | Abre {} y cierra {}. | ¿Dónde está {}? Está en {}. | Cuesta {} {}.
+¡Hola, {}! | Tengo {} libros y {} manzanas. | El perro se comió {}… y {} | ¿Seguro que quieres borrar {}? | ¡{}!
+{}: no se encontró el archivo | *{}* es **muy {}** bueno. | <p>Vivo en {}.</p> | - {} está aquí | {} ESTÁ CERRADO
+"""
+WAYS = {
+    ("en", "de"): ENGLISH,
+    ("de", "en"): GERMAN,
+    ("en", "fr"): ENGLISH,
+    ("fr", "en"): FRENCH,
+    ("en", "es"): ENGLISH,
+    ("es", "en"): SPANISH,
+    ("fr", "es"): FRENCH,
+}
 
 
 def texts(sentences: str, count: int) -> list[tuple[str, list[str]]]:
@@ -60,12 +84,11 @@ def frame(text: str) -> str:
     return re.sub(r"\{([^{}]*)\}", lambda form: "{" + "#" * form[1].count("#") + "}", text)
 
 
-@pytest.mark.parametrize("source", ["en", "de"])
+@pytest.mark.parametrize("way", WAYS, ids="-".join)
 @pytest.mark.parametrize("form", ["text", "markdown", "html"])
-def test_every_placeholder_comes_out_as_it_was(translator: Translator, form: str, source: str) -> None:
-    sentences, target = (ENGLISH, "de") if source == "en" else (GERMAN, "en")
-    asked = texts(sentences, TEXTS)[:: 1 if form == "text" else 8]
-    found = translator.translate_batch([text for text, _ in asked], source, target, format=form)  # type: ignore[arg-type]
+def test_every_placeholder_comes_out_as_it_was(translator: Translator, form: str, way: tuple[str, str]) -> None:
+    asked = texts(WAYS[way], TEXTS)[:: 1 if form == "text" else 8]
+    found = translator.translate_batch([text for text, _ in asked], *way, format=form)  # type: ignore[arg-type]
     for (text, words), translation in zip(asked, found, strict=True):
         for word in words:
             look = frame if word in ICU else str

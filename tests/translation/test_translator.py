@@ -259,7 +259,8 @@ def rewrite(folder: Path, name: str, content: bytes) -> None:
     list_anew(folder, name)
 
 
-def test_random_texts(translator: Translator) -> None:
+@pytest.mark.parametrize("way", [("en", "de"), ("es", "fr")], ids="-".join)
+def test_random_texts(translator: Translator, way: tuple[str, str]) -> None:
     """Any Unicode: an answer, and all that must be kept is there, as often as before."""
     rng = random.Random(0)
     protector = Protector(LETTERS)
@@ -270,12 +271,12 @@ def test_random_texts(translator: Translator) -> None:
         return " ".join(rng.choice((rng.choice(words), *some[:2])) for _ in range(rng.randrange(14))) + "".join(some)
 
     texts = [text() for _ in range(RANDOM_TEXTS)]
-    for before, after in zip(texts, translator.translate_batch(texts, "en", "de"), strict=True):
+    for before, after in zip(texts, translator.translate_batch(texts, *way), strict=True):
         cut = [part for part in before if part in "\n\r\u2028\x85\x0b\x0c"]
         assert [part for part in after.text if part in "\n\r\u2028\x85\x0b\x0c"] == cut
         for piece, count in protector.kept(before).items():  # where words have come to touch it, it reads as another
             assert after.text.count(piece) >= count, (before, after.text)
-    kept = translator.translate_batch(texts, "en", "de", min_confidence=1)
+    kept = translator.translate_batch(texts, *way, min_confidence=1)
     assert [found.text for found in kept] == texts
 
 
