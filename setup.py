@@ -51,6 +51,7 @@ DOTPROD = "-march=armv8.2-a+dotprod"
 ISA_FLAGS = {
     "avx2": AVX2,
     "avxvnni": ABOVE_AVX2 if SIMDE else [*AVX2, "-mavxvnni"],
+    "avx512vl": ABOVE_AVX2 if SIMDE else AVX512,
     "avx512": ABOVE_AVX2 if SIMDE else AVX512,
     "neon": [],
     "dotprod": [DOTPROD],
@@ -58,7 +59,7 @@ ISA_FLAGS = {
 }
 
 # The instruction sets that native/<folder> holds for this machine.
-FOLDERS = {"x86": ["avx2", "avxvnni", "avx512"], "arm": ["neon", "dotprod", "i8mm"]}
+FOLDERS = {"x86": ["avx2", "avxvnni", "avx512vl", "avx512"], "arm": ["neon", "dotprod", "i8mm"]}
 FOLDER = "arm" if ARM else "x86" if MACHINE.lower() in {"x86_64", "amd64"} else None
 HEADERS = [str(p) for p in sorted(Path("native").rglob("*.h"))] + ["native/kernels.def"]
 

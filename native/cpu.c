@@ -31,12 +31,15 @@ typedef struct requirement {
     uint64_t xcr0;
 } requirement;
 
+/* F, DQ, BW, VL; VNNI; mask and zmm registers saved */
+#define AVX512 {0, BIT(16) | BIT(17) | BIT(30) | BIT(31), BIT(11), 0, 0xe6}
+
 static const requirement NEEDS[] = {
     /* FMA, OSXSAVE, AVX, F16C; AVX2; xmm and ymm registers saved */
     [SLM_ISA_AVX2] = {BIT(12) | BIT(27) | BIT(28) | BIT(29), BIT(5), 0, 0, 0x06},
     [SLM_ISA_AVXVNNI] = {0, 0, 0, BIT(4), 0},
-    /* F, DQ, BW, VL; VNNI; mask and zmm registers saved */
-    [SLM_ISA_AVX512] = {0, BIT(16) | BIT(17) | BIT(30) | BIT(31), BIT(11), 0, 0xe6},
+    [SLM_ISA_AVX512VL] = AVX512,
+    [SLM_ISA_AVX512] = AVX512,
 };
 
 typedef struct features {

@@ -20,6 +20,7 @@
 #define ISA_ref SLM_ISA_REF
 #define ISA_avx2 SLM_ISA_AVX2
 #define ISA_avxvnni SLM_ISA_AVXVNNI
+#define ISA_avx512vl SLM_ISA_AVX512VL
 #define ISA_avx512 SLM_ISA_AVX512
 #define ISA_neon SLM_ISA_NEON
 #define ISA_dotprod SLM_ISA_DOTPROD
@@ -36,8 +37,8 @@ static const slm_kernel_row ROWS[] = {
 #undef K
 
 static const char *const ISA_NAMES[SLM_ISA_COUNT] = {
-    [SLM_ISA_REF] = "ref",   [SLM_ISA_AVX2] = "avx2",       [SLM_ISA_AVXVNNI] = "avxvnni", [SLM_ISA_AVX512] = "avx512",
-    [SLM_ISA_NEON] = "neon", [SLM_ISA_DOTPROD] = "dotprod", [SLM_ISA_I8MM] = "i8mm"};
+    [SLM_ISA_REF] = "ref",       [SLM_ISA_AVX2] = "avx2", [SLM_ISA_AVXVNNI] = "avxvnni", [SLM_ISA_AVX512VL] = "avx512vl",
+    [SLM_ISA_AVX512] = "avx512", [SLM_ISA_NEON] = "neon", [SLM_ISA_DOTPROD] = "dotprod", [SLM_ISA_I8MM] = "i8mm"};
 
 static struct {
     slm_mutex lock;

@@ -11,7 +11,17 @@
 
 enum slm_format { SLM_F32, SLM_F16, SLM_Q8, SLM_Q4, SLM_FORMAT_COUNT };
 /* Of one architecture in rising order of speed. A CPU that has one need not have those before it (AVX-VNNI came after AVX-512). */
-enum slm_isa { SLM_ISA_REF, SLM_ISA_AVX2, SLM_ISA_AVXVNNI, SLM_ISA_AVX512, SLM_ISA_NEON, SLM_ISA_DOTPROD, SLM_ISA_I8MM, SLM_ISA_COUNT };
+enum slm_isa {
+    SLM_ISA_REF,
+    SLM_ISA_AVX2,
+    SLM_ISA_AVXVNNI,
+    SLM_ISA_AVX512VL, /* AVX-512's instructions on 256 bits */
+    SLM_ISA_AVX512,
+    SLM_ISA_NEON,
+    SLM_ISA_DOTPROD,
+    SLM_ISA_I8MM,
+    SLM_ISA_COUNT
+};
 enum slm_act { SLM_SILU, SLM_GELU, SLM_GELU_TANH, SLM_ACT_COUNT };
 
 /* A weight where it lies in the mapped file (formats: edgeslm/formats).

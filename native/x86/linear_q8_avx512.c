@@ -1,7 +1,11 @@
 #include "lanes_avx512.h"
 #include "vnni.h"
 
-enum { TILE_ROWS = 8, TILE_VECTORS = 2 };
+enum {
+    TILE_ROWS = 8,
+    TILE_VECTORS = 2,
+    NARROW_ROWS = 4 /* tokens up to which memory is what they wait for, and 8 rows at a time read it faster than 16 */
+};
 
 static inline void step(slm_ints *part, slm_ints w, slm_ints a) { *part = _mm512_dpbusd_epi32(*part, w, a); }
 
@@ -9,10 +13,10 @@ static inline void step(slm_ints *part, slm_ints w, slm_ints a) { *part = _mm512
 
 #include "columns.h"
 
-extern slm_linear_fn slm_linear_q8_avx2;
+extern slm_linear_fn slm_linear_q8_avx512vl;
 
 void slm_linear_q8_avx512(const slm_matrix *w, int64_t n0, int64_t n1, const void *x, size_t x_stride, int64_t m, float *y,
                    int64_t y_stride, const float *bias, int accumulate, void *scratch) {
-    if (m == 1) slm_linear_q8_avx2(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
+    if (m <= NARROW_ROWS) slm_linear_q8_avx512vl(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
     else linear_columns(w, n0, n1, x, x_stride, m, y, y_stride, bias, accumulate, scratch);
 }
