@@ -5,6 +5,7 @@
  *     start(sums, w, a)        the first part of 8: products of one such vector with four activations in every lane
  *     step(&part, w, a)        adds those of the next to part
  *     finish(sums, part)       after the last of them: the sums of the group so far
+ *     AHEAD_BYTES              how far ahead to ask memory for weights (lane_rows.h)
  *     USE_CORRECTIONS          1: weights are unsigned, and the packed corrections take their zero point away
  *     TILE_ROWS, TILE_VECTORS  tokens, and vectors of outputs, that the registers hold the sums of
  *
@@ -152,7 +153,7 @@ static inline void fill_panel(const slm_matrix *w, int64_t j, int64_t n1, int64_
         if (g0 == 0) widen_scales(w, first, n1, scales + v * SLM_LANES, PANEL_WIDTH);
         for (int64_t b = g0 * w->group / 32; b < g1 * w->group / 32; b++) {
             slm_ints column[8];
-            prefetch_next(&l, b);
+            prefetch_ahead(&l, b);
             load32(l.rows, b, column);
             for (int c = 0; c < 8; c++) slm_store_ints(panel + ((b * 8 + c) * PANEL_WIDTH + v * SLM_LANES) * 4, column[c]);
         }

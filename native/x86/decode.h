@@ -17,7 +17,7 @@ static inline __attribute__((always_inline)) slm_floats one_row(const lane_rows 
     slm_floats acc = slm_every_float(0);
     for (int64_t g = 0; g + pair <= groups; g += pair) {
         int64_t b = g * blocks;
-        for (int64_t i = b; i < b + blocks * pair; i++) prefetch_next(l, i);
+        for (int64_t i = b; i < b + blocks * pair; i++) prefetch_ahead(l, i);
         slm_ints low = dot_rows4(l->rows, b, blocks * pair, row->values);
         slm_ints high = dot_rows4(l->rows + 4, b, blocks * pair, row->values);
         slm_ints first = _mm256_permute2x128_si256(low, high, 0x20), second = _mm256_permute2x128_si256(low, high, 0x31);

@@ -32,6 +32,15 @@ static inline __attribute__((always_inline)) void prefetch_next(const lane_rows 
     for (int at = 0; at < SLM_LANES * BLOCK_BYTES; at += 64) _mm_prefetch(next + at, _MM_HINT_T0);
 }
 
+/* The same where a row is read once, from end to end. AHEAD_BYTES is how far ahead it asks at least, 0: as above. So far, lines are wanted in
+ * the second-level cache: in the first, they displace the rows at hand, or are displaced by them before they are used. */
+static inline __attribute__((always_inline)) void prefetch_ahead(const lane_rows *l, int64_t b) {
+    if (AHEAD_BYTES == 0) prefetch_next(l, b);
+    int64_t rows = SLM_LANES * l->row_bytes, ahead = rows > AHEAD_BYTES ? rows : AHEAD_BYTES;
+    const char *next = (const char *)l->rows[0] + ahead + b * SLM_LANES * BLOCK_BYTES;
+    for (int at = 0; AHEAD_BYTES && at < SLM_LANES * BLOCK_BYTES; at += 64) _mm_prefetch(next + at, _MM_HINT_T1);
+}
+
 /* acc + integers * (weight scales * activation scale), rounded after each operation as in `ref`. */
 static inline slm_floats add_group(slm_floats acc, slm_ints sums, slm_floats scales, const slm_act_row *a, int64_t g) {
     return slm_add(acc, slm_mul(slm_to_floats(sums), slm_mul(scales, slm_every_float(a->scales[g]))));

@@ -1,6 +1,6 @@
 #include "lanes_avx2.h"
 
-enum { USE_CORRECTIONS = 1, TILE_ROWS = 2, TILE_VECTORS = 4 };
+enum { AHEAD_BYTES = 0, USE_CORRECTIONS = 1, TILE_ROWS = 2, TILE_VECTORS = 4 };
 
 /* The sum of 8 steps fits 16 bits: at most 2 * 8 * 15 * 127 = 30480. */
 static inline slm_ints start(slm_ints sums, slm_ints w, slm_ints a) {

@@ -1,6 +1,6 @@
 #include "lanes_avx2.h"
 
-enum { USE_CORRECTIONS = 0, TILE_ROWS = 4, TILE_VECTORS = 2 };
+enum { AHEAD_BYTES = 0, USE_CORRECTIONS = 0, TILE_ROWS = 4, TILE_VECTORS = 2 };
 
 /* Weights as stored to signed. */
 static inline slm_ints as_used(slm_ints q) { return _mm256_xor_si256(q, _mm256_set1_epi8(-128)); }

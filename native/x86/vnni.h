@@ -1,5 +1,5 @@
 /* Sets with a dot product of four unsigned by four signed bytes: weights are used as stored, and sums need no more width. */
-enum { USE_CORRECTIONS = 1 };
+enum { USE_CORRECTIONS = 1, AHEAD_BYTES = 12 << 10 };
 
 static inline void step(slm_ints *part, slm_ints w, slm_ints a);
 
