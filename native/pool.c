@@ -18,6 +18,7 @@ typedef struct worker {
     slm_pool *pool;
     int number; /* 1..: 0 is the caller */
     slm_thread thread;
+    _Alignas(64) ticket taken; /* of its share of the pieces: serial number of a stage (upper half), and how many */
 } worker;
 
 struct slm_pool {
@@ -88,12 +89,27 @@ static void advance(slm_pool *pool, int thread) {
     open_stage(pool, IDLE); /* the caller may return from here on */
 }
 
+/* A piece for a thread that may do one of stage `open`: the next of its own share, so that it goes on where its last one ended and what it
+ * had asked memory for ahead is what it needs; when all of that is taken, the next of another's. */
+static int64_t take(slm_pool *pool, uint64_t open, int thread) {
+    for (int i = thread;; i = (i + 1) % pool->threads) {
+        int64_t first = pool->count * i / pool->threads, stop = pool->count * (i + 1) / pool->threads;
+        uint64_t seen = atomic_load_explicit(&pool->workers[i].taken, memory_order_relaxed);
+        for (;;) {
+            int64_t piece = first + (serial(seen) == serial(open) ? (uint32_t)seen : 0);
+            if (piece == stop) break;
+            uint64_t taken = serial(open) << 32 | (uint64_t)(piece + 1 - first);
+            if (atomic_compare_exchange_weak(&pool->workers[i].taken, &seen, taken)) return piece;
+        }
+    }
+}
+
 /* Does pieces of the open stage until none is left; returns the ticket then seen. */
 static uint64_t help(slm_pool *pool, int thread) {
     uint64_t open = atomic_load_explicit(&pool->open, memory_order_acquire);
     while ((uint32_t)open && !(open & IDLE)) {
         if (!atomic_compare_exchange_weak(&pool->open, &open, open - 1)) continue;
-        pool->job->work(pool->job->context, pool->stage, pool->count - (int64_t)(uint32_t)open, thread);
+        pool->job->work(pool->job->context, pool->stage, take(pool, open, thread), thread);
         if (atomic_fetch_sub_explicit(&pool->unfinished, 1, memory_order_acq_rel) == 1) advance(pool, thread);
         if (thread == 0) pool->job->between(pool->job->context);
         open = atomic_load_explicit(&pool->open, memory_order_acquire);
@@ -118,7 +134,7 @@ void slm_pool_run(slm_pool *pool, const slm_job *job) {
 
 static int start_worker(slm_pool *pool, int number) {
     worker *self = pool->workers + number;
-    *self = (worker){pool, number, {.run = serve, .argument = self}};
+    *self = (worker){.pool = pool, .number = number, .thread = {.run = serve, .argument = self}};
     return slm_thread_start(&self->thread);
 }
 
