@@ -1,7 +1,7 @@
 /* Scores and weighted sums over rows of q8, behind template/attend.h. Integers are exact, so every instruction set has the same sums. The
  * including file also defines
  *
- *     TILE_HEADS                queries at once at most, 4..6
+ *     TILE_HEADS                queries at once at most, 4..8
  *     dot_slices(panel, slices, x, stride, heads, ahead, out)
  *                               out[h] = sum over slices of panel (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS) times x[h][slice]; there
  *                               is a multiple of 4 of them. Fetches as much of ahead.
@@ -52,6 +52,8 @@ INLINE void run_panel(panel_call c, int64_t n_q) {
         else if (heads == 3) run_tile(c, 3);
         else if (TILE_HEADS > 4 && heads == 4) run_tile(c, 4);
         else if (TILE_HEADS > 5 && heads == 5) run_tile(c, 5);
+        else if (TILE_HEADS > 6 && heads == 6) run_tile(c, 6);
+        else if (TILE_HEADS > 7 && heads == 7) run_tile(c, 7);
         else run_tile(c, TILE_HEADS);
         n_q -= heads;
         c.x += heads * c.stride;

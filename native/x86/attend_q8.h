@@ -2,6 +2,8 @@
  *
  *     add_products(sum, a, b)   adds the products of 16-bit neighbours to sum, in 8 lanes
  */
+enum { TILE_HEADS = 6 };
+
 /* 8 lanes of a slice. */
 INLINE __m256i widen(const int8_t *p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 

@@ -5,6 +5,8 @@
 #error "attend_q8_avx512.c needs AVX-512 BW, DQ and VNNI"
 #endif
 
+enum { TILE_HEADS = 8 };
+
 INLINE __m512i slice_of(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
 
 INLINE __m512i pair_of(const int16_t *x) {
@@ -20,12 +22,12 @@ INLINE void dot_slices(const int8_t *panel, int64_t slices, const int16_t *x, in
     for (int h = 0; h < heads; h++) even[h] = odd[h] = _mm512_setzero_si512();
     for (int64_t i = 0; i < slices; i += 2) {
         __m512i a = slice_of(panel + 32 * i), b = slice_of(panel + 32 * i + 32);
-        UNROLL(6)
+        UNROLL(8)
         for (int h = 0; h < heads; h++) {
             even[h] = _mm512_dpwssd_epi32(even[h], a, pair_of(x + h * stride + 2 * i));
             odd[h] = _mm512_dpwssd_epi32(odd[h], b, pair_of(x + h * stride + 2 * i + 2));
         }
-        __builtin_prefetch(ahead + 32 * i);
+        __builtin_prefetch(ahead + 32 * i, 0, 2); /* into the second-level cache: the first has the panel and these rows */
     }
     for (int h = 0; h < heads; h++) {
         __m512 sums = _mm512_cvtepi32_ps(_mm512_add_epi32(even[h], odd[h]));

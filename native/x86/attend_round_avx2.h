@@ -1,7 +1,6 @@
 /* Rounding and broadcasts for the attend_q8 kernels of x86, behind attend_avx2.h. */
 #include "pack_avx2.h"
 
-enum { TILE_HEADS = 6 };
 #define PEAK(x, n) slm_peak_avx2(x, n)
 #define ROUND(x, inverse, limit, out) round16(x, inverse, limit, out)
 
