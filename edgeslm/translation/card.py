@@ -1,6 +1,8 @@
 """``translation.json``: what a model translates, and how it wants to be asked. It comes with a checkpoint.
 
-pairs        list of {"source": "en", "target": "de", "prompt": "<s><2de> {text}<sep>"}
+pairs        list of {"source": "en", "target": "de", "prompt": "<s><2de> {text}<sep>", "phrases": {…}}; phrases, which
+             may be left out, are whole texts that it is not asked for ("Settings": "Einstellungen"), {name} and
+             {number} in them a word with a capital and digits
 letters      ranges of letters that the model was trained on ("AZ", "az", "Àɏ"); others are kept as they are
 stand_ins    names that it carries over unchanged ("Tom"), to hold the place of what it must not touch
 max_words    the longest sentence that it was trained on, in words; longer ones are cut at clauses
@@ -10,16 +12,19 @@ capitals     words with a capital that it translates ("Swedish"), though its tok
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from edgeslm.bundle import Bundle
 from edgeslm.errors import BundleError
 from edgeslm.manifest import parse_json
+from edgeslm.translation import phrasebook
 
 NAME = "translation.json"
 MAX_BYTES = 1 << 20
 SLOT = "{text}"
+LONGEST_PHRASE = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,12 @@ class Pair:
     source: str
     target: str
     prompt: str
+    phrases: dict[str, str] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def phrasebook(self) -> phrasebook.Phrasebook:
+        """What needs no asking."""
+        return phrasebook.Phrasebook(self.phrases)
 
     def ask(self, text: str) -> str:
         """The prompt for a text."""
@@ -107,4 +118,13 @@ def _pair(value: object) -> Pair:
         raise BundleError(f"{NAME}: a pair needs source, target and prompt, all strings")
     if not (source and target) or source == target or prompt.count(SLOT) != 1:
         raise BundleError(f"{NAME}: {source}→{target}: expected two languages and a prompt with one {SLOT}")
-    return Pair(source, target, prompt)
+    phrases = found.get("phrases", {})
+    if not isinstance(phrases, dict) or not all(isinstance(text, str) for text in phrases.values()):
+        raise BundleError(f"{NAME}: {source}→{target}: phrases: expected an object of strings")
+    for phrase, translation in phrases.items():
+        if max(len(phrase), len(translation)) > LONGEST_PHRASE or not phrasebook.fits(phrase, translation):
+            raise BundleError(
+                f"{NAME}: {source}→{target}: phrases: {phrase!r:.80}: expected at most {LONGEST_PHRASE} characters, a "
+                f"word at the beginning, and {' and '.join(phrasebook.SLOTS)} as often in its translation, at most once"
+            )
+    return Pair(source, target, prompt, phrases)

@@ -89,13 +89,16 @@ class Model:
         return translate_sentences(texts, opened.protector, opened.names, self.card, language, ask)
 
     def ask(self, texts: Sequence[str], pair: Pair, beams: int) -> list[list[Answer]]:
-        """Answers to each text, best first; an empty one to a text that is too long for the model.
+        """Answers to each text, best first; one to a phrase of the card, an empty one to a text that is too long.
 
         Raises:
             EngineError: the engine failed.
             Further as :meth:`open`.
         """
-        return self.open().asker.ask(texts, pair, beams)
+        known = [pair.phrasebook.get(text) for text in texts]
+        left = [text for text, found in zip(texts, known, strict=True) if found is None]
+        asked = iter(self.open().asker.ask(left, pair, beams))
+        return [next(asked) if found is None else [Answer(found)] for found in known]
 
     def open(self) -> Opened:
         """Open tokenizer and engine, unless they are.

@@ -4,7 +4,8 @@ It holds checkpoint, tokenizer, chat template, translation.json for `edgeslm tra
 
 \b
     python export.py runs/student student --name en-de-student --pair en-de --pair de-en \\
-        --scores scores.jsonl --template vocabulary/chat_template.jinja --data data/train/en-de.tsv
+        --scores scores.jsonl --template vocabulary/chat_template.jinja --data data/train/en-de.tsv \\
+        --book phrasebook/en-de.tsv
 
 then `edgeslm convert student student-int8 --quantize int8`. The card's scores are those that evaluate.py --out
 wrote of RUN.
@@ -20,6 +21,8 @@ from pathlib import Path
 
 import click
 import corpus
+import phrasebook
+import prepare
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
@@ -88,7 +91,7 @@ def card(name: str, run: Path, pairs: list[tuple[str, str]], scores: Path, train
     )
 
 
-def capitals(data: tuple[Path, ...], tokens: Tokenizer) -> list[str]:
+def capitals(data: tuple[Path, ...], tokens: Tokenizer) -> set[str]:
     """Words with a capital within the sentences of files that are mostly translated, but would pass for names."""
     known = set[str]()
     for path in data:
@@ -99,22 +102,38 @@ def capitals(data: tuple[Path, ...], tokens: Tokenizer) -> list[str]:
                 (kept if word in target else translated)[word] += 1
         often = [word for word, count in translated.items() if count >= max(OFTEN, kept[word])]
         known |= {word for word in often if min(pieces(tokens, word), pieces(tokens, word.lower())) >= least}
-    return sorted(known)
+    return known
 
 
 def pieces(tokens: Tokenizer, word: str) -> int:
     return len(tokens.encode(f" {word}", add_special_tokens=False))
 
 
-def translation(pairs: list[tuple[str, str]], known: list[str]) -> dict[str, object]:
+def phrases(books: tuple[Path, ...], pair: tuple[str, str], held_out: set[str]) -> dict[str, str]:
+    """What the phrasebooks of a pair know, either way about."""
+    found: dict[str, str] = {}
+    for book in books:
+        if set(corpus.direction(book)) == set(pair):
+            found |= phrasebook.for_card(book, corpus.direction(book) != pair, held_out)
+    return found
+
+
+def in_phrases(books: dict[tuple[str, str], dict[str, str]], tokens: Tokenizer) -> set[str]:
+    """Words of phrases that would pass for names."""
+    words = {word[0] for book in books.values() for phrase in book for word in names.CAPITAL.finditer(phrase)}
+    return {word for word in words if min(pieces(tokens, word), pieces(tokens, word.lower())) >= names.PIECES}
+
+
+def translation(books: dict[tuple[str, str], dict[str, str]], known: set[str]) -> dict[str, object]:
     return {
         "pairs": [
-            {"source": source, "target": target, "prompt": f"<s><2{target}> {{text}}<sep>"} for source, target in pairs
+            {"source": source, "target": target, "prompt": f"<s><2{target}> {{text}}<sep>", "phrases": book}
+            for (source, target), book in books.items()
         ],
         "letters": ["AZ", "az", "Àɏ"],
         "stand_ins": ["Tom", "Boston", "London"],
         "max_words": 20,
-        "capitals": known,
+        "capitals": sorted(known),
     }
 
 
@@ -140,6 +159,14 @@ def translation(pairs: list[tuple[str, str]], known: list[str]) -> dict[str, obj
     type=click.Path(path_type=Path, exists=True),
     help="Real pairs that it was trained on, for words with capitals that are no names; many.",
 )
+@click.option(
+    "--book",
+    "books",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="A phrasebook, as phrasebook.py takes it, for what need not be asked; many.",
+)
+@prepare.kept_out_option
 @click.option("--training", default=TRAINING, help="What the card says of the training, in Markdown.")
 def main(
     run: Path,
@@ -150,6 +177,8 @@ def main(
     template: Path,
     licence: Path,
     data: tuple[Path, ...],
+    books: tuple[Path, ...],
+    kept_out: Path,
     training: str,
 ) -> None:
     pairs = [corpus.direction(Path(pair)) for pair in ways]
@@ -165,8 +194,11 @@ def main(
         shutil.copyfile(run / file, out / file)
     shutil.copyfile(template, out / "chat_template.jinja")
     shutil.copyfile(licence, out / "LICENSE")
-    known = capitals(data, Tokenizer.from_file(str(run / "tokenizer.json")))
-    (out / "translation.json").write_text(json.dumps(translation(pairs, known), indent=1, ensure_ascii=False) + "\n")
+    tokens, held_out = Tokenizer.from_file(str(run / "tokenizer.json")), prepare.held_out(kept_out)
+    known_phrases = {pair: phrases(books, pair, held_out) for pair in pairs}
+    known = capitals(data, tokens) | in_phrases(known_phrases, tokens)
+    made = translation(known_phrases, known)
+    (out / "translation.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     (out / "README.md").write_text(text)
     click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 

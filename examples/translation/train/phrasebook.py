@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import click
 import corpus
 import numpy as np
 import prepare
+
+from edgeslm.translation.phrasebook import fits
 
 MONTHS = {
     "en": "January February March April May June July August September October November December",
@@ -49,6 +52,7 @@ ALIKE = {
     "year": [str(year) for year in range(1990, 2041)],
 }
 SLOT = re.compile(r"\{(\w+)\}")
+CARD = {"surname": "name", "she": "name", "he": "name", "number": "number", "hour": "number", "year": "number"}
 
 
 def slots(languages: tuple[str, str]) -> dict[str, list[corpus.Pair]]:
@@ -77,6 +81,26 @@ def as_asked(text: str) -> str:
     """With a full stop, which also takes the place of a greeting's comma, or its colon in Spanish."""
     text = text.rstrip(",:")
     return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def for_card(book: Path, reverse: bool, held_out: set[str]) -> dict[str, str]:
+    """The phrases for a card: dates written out, and slots for names and numbers.
+
+    Left out are dev and test sentences, what a card cannot have, and what a name's sex decides. Else the first of
+    several translations counts.
+    """
+    words, found = slots(corpus.direction(book)), dict[str, list[str]]()
+    for phrase in corpus.read(book):
+        dates = [slot for slot in DATES if f"{{{slot}}}" in phrase[0]]
+        for chosen in product(*(words[slot] for slot in dates)):
+            pair = phrase
+            for slot, word in zip(dates, chosen, strict=True):
+                pair = (pair[0].replace(f"{{{slot}}}", word[0]), pair[1].replace(f"{{{slot}}}", word[1]))
+            source, target = (SLOT.sub(lambda slot: f"{{{CARD[slot[1]]}}}", side) for side in pair)
+            source, target = (target, source) if reverse else (source, target)
+            if fits(source, target) and not {corpus.key(source), corpus.key(target)} & held_out:
+                found.setdefault(source, []).append(target)
+    return {source: targets[0] for source, targets in found.items() if len({*targets}) == 1 or "{name}" not in source}
 
 
 def with_capitals(pair: corpus.Pair) -> Iterator[corpus.Pair]:

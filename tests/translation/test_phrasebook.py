@@ -1,0 +1,85 @@
+"""Phrases that a card knows: found as they are asked, filled in, and refused where a card has them wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgeslm import Translator
+from edgeslm.errors import BundleError
+from edgeslm.translation.card import parse_card
+from edgeslm.translation.phrasebook import Phrasebook
+
+BOOK = Phrasebook(
+    {
+        "Settings": "Einstellungen",
+        "log in": "anmelden",
+        "Who is it?": "Wer ist da?",
+        "Dear Mr. {name},": "Sehr geehrter Herr {name},",
+        "Chapter {number}": "Kapitel {number}",
+        "Dr. {name} on page {number}": "Seite {number}: Dr. {name}",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "translation"),
+    [
+        ("Settings.", "Einstellungen."),
+        ("settings.", "Einstellungen."),
+        ("Log in.", "anmelden."),
+        ("Who is it?", "Wer ist da?"),
+        ("Dear Mr. Anderson.", "Sehr geehrter Herr Anderson."),
+        ("Dear Mr. Anderson Smith.", "Sehr geehrter Herr Anderson Smith."),
+        ("Chapter 12.", "Kapitel 12."),
+        ("Dr. O'Neill on page 7.", "Seite 7: Dr. O'Neill."),
+    ],
+)
+def test_what_it_knows(text: str, translation: str) -> None:
+    assert BOOK.get(text) == translation
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "Setting.", "Settings!", "Who is it.", "Dear Mr. anderson.", "Chapter x.", "Chapter 1 a.", "Dear."],
+)
+def test_what_it_does_not(text: str) -> None:
+    assert BOOK.get(text) is None
+
+
+@pytest.mark.parametrize(
+    "phrases",
+    [
+        ["a"],
+        {"a": 1},
+        {"": "b"},
+        {"a": ""},
+        {"Dear {name}": "Liebe"},
+        {"Dear {name}": "Liebe {number}"},
+        {"Dear {name} {name}": "Liebe {name} {name}"},
+        {"{name} is here": "{name} ist da"},
+        {"a" * 201: "b"},
+    ],
+)
+def test_a_card_that_has_them_wrong_is_refused(phrases: object) -> None:
+    pair = {"source": "en", "target": "de", "prompt": "<s> {text}", "phrases": phrases}
+    with pytest.raises(BundleError, match="en→de: phrases"):
+        parse_card(json.dumps({"pairs": [pair]}).encode())
+
+
+def test_the_embedded_models_have_some(translator: Translator) -> None:
+    letter = "Dear Mr. Anderson,\n\n<b>Settings</b>: Chapter 3\n\nBest regards,\nTom\n"
+    for way, expected in {
+        (
+            "en",
+            "de",
+        ): "Sehr geehrter Herr Anderson,\n\n<b>Einstellungen</b>: Kapitel 3\n\nMit freundlichen Grüßen,\nTom\n",
+        ("en", "fr"): "Cher Monsieur Anderson,\n\n<b>Paramètres</b>: Chapitre 3\n\nCordialement,\nTom\n",
+        ("en", "es"): "Estimado Sr. Anderson,\n\n<b>Ajustes</b>: Capítulo 3\n\nSaludos cordiales,\nTom\n",
+    }.items():
+        found = translator.translate(letter, *way)
+        assert found.text == expected
+    assert str(translator.translate("LOG OUT", "en", "es")) == "CERRAR SESIÓN"
+    assert str(translator.translate("Einstellungen", "de", "en")) == "Settings"
+    assert translator.translate("Settings", "en", "de").confidence == 1
