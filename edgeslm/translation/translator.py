@@ -148,7 +148,7 @@ class Translator:
         Args:
             text: the text.
             source: its language, such as "en"; if it is not given, detected, or, without the library for that, the only
-                one that leads to ``target``.
+                one with a pair to ``target``.
             target: the language to translate to; may be left out where there is only one for ``source``.
             format: "text", "markdown", "html" or "srt".
             beams: 1 takes the likeliest word after word; more compare as many ways to go on.

@@ -118,6 +118,27 @@ def test_texts_of_programs_are_matched_by_their_keys(data: Path, tmp_path: Path)
     assert len(lines(out)) == 5
 
 
+def test_a_card_has_dates_written_out_and_no_phrase_that_a_name_decides(tmp_path: Path) -> None:
+    sys.path.insert(0, str(RECIPE))
+    try:
+        import phrasebook
+    finally:
+        sys.path.remove(str(RECIPE))
+    book = tmp_path / "en-de.tsv"
+    phrases = (
+        "Hi {she},\tHallo {she},",
+        "Hi {he},\tHallo {he},",
+        "Dear {she},\tLiebe {she},",
+        "Dear {he},\tLieber {he},",
+    )
+    more = ("log in\tanmelden", "sign in\tanmelden", "next {month}\tnächsten {month}", "{number} days\t{number} Tage")
+    book.write_text("".join(f"{line}\n" for line in (*phrases, *more, "He runs!\tEr läuft!")))
+    there = phrasebook.for_card(book, False, {"he runs"})
+    assert len(there) == 1 + 2 + 12
+    assert (there["Hi {name},"], there["sign in"], there["next May"]) == ("Hallo {name},", "anmelden", "nächsten Mai")
+    assert phrasebook.for_card(book, True, set())["anmelden"] == "log in"
+
+
 def test_a_pruned_vocabulary_keeps_what_its_tokens_are_made_of() -> None:
     sys.path.insert(0, str(RECIPE))
     try:

@@ -9,6 +9,7 @@ from edgeslm.translation.protect import Kind, Protector
 PROTECTOR = Protector([("A", "Z"), ("a", "z"), ("À", "ɏ")], ["<s>", "</s>", "<sep>"])
 
 KEPT = {
+    "÷ ×": 2,  # among the letters of À to ɏ
     "{name} {0} {{x}} ${var} {{{raw}}} {% if x %} #{y} %{z}": 8,
     "%s %d %1$s %(name)s %@ %.2f %-10s %%": 8,
     'https://a.b/c?d=e&f=(g) www.x.org mailto:me@x.org me.you+it@mail.example.org "file:///x"': 5,
