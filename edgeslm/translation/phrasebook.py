@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import cache
 
 # What a slot stands for; a translation has it again, as it is.
 SLOTS = {
@@ -24,11 +25,11 @@ class Phrasebook:
             phrases: phrase → translation; both may have each slot of :data:`SLOTS` once.
         """
         self._plain = dict[str, str]()
-        self._slotted = defaultdict[str, list[tuple[re.Pattern[str], str]]](list)  # by their first word
+        self._slotted = defaultdict[str, list[tuple[str, str]]](list)  # by their first word
         for phrase, translation in phrases.items():
             key, answer = _key(phrase), _ended(translation)
             if _SLOT.search(key):
-                self._slotted[_first(key)].append((re.compile(_pattern(key)), answer))
+                self._slotted[_first(key)].append((key, answer))
             else:
                 self._plain.setdefault(key, answer)
 
@@ -37,8 +38,8 @@ class Phrasebook:
         key = _key(text)
         if (found := self._plain.get(key)) is not None:
             return found
-        for pattern, answer in self._slotted.get(_first(key), ()):
-            if match := pattern.fullmatch(key):
+        for phrase, answer in self._slotted.get(_first(key), ()):
+            if match := _pattern(phrase).fullmatch(key):
                 return _filled(answer, match)
         return None
 
@@ -73,9 +74,10 @@ def _pieces(text: str) -> Iterable[tuple[str, str]]:
     yield text[end:], ""
 
 
-def _pattern(key: str) -> str:
-    return "".join(
-        re.escape(text) + (f"(?P<{slot[1:-1]}>{SLOTS[slot]})" if slot else "") for text, slot in _pieces(key)
+@cache  # made when a text needs it: all of a book's would take longer than a sentence's translation
+def _pattern(phrase: str) -> re.Pattern[str]:
+    return re.compile(
+        "".join(re.escape(text) + (f"(?P<{slot[1:-1]}>{SLOTS[slot]})" if slot else "") for text, slot in _pieces(phrase))
     )
 
 
