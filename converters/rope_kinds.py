@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeslm.converters.config import Config
-from edgeslm.rope import F32Array
+from edgeslm.formats.base import F32Array
 from edgeslm.spec import Rope
 
 DEFAULT_THETA = 10000.0

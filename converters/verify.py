@@ -238,8 +238,8 @@ def divergence(answer: ReferenceAnswer, i: int, row: F32Array) -> float:
 
 def _check_litertlm(bundle: Bundle, entry: TargetEntry) -> None:
     """The file that LiteRT-LM opens holds the model that is measured here, and the bundle's tokenizer."""
-    name, model = entry.files[LITERTLM], bundle.map(entry.files["model"])
-    check_litertlm(bundle.map(name), name, bundle.spec, model, bundle.read(TOKENIZER_JSON))
+    name, model = entry.files[LITERTLM], np.frombuffer(bundle.map(entry.files["model"]), np.uint8)
+    check_litertlm(np.frombuffer(bundle.map(name), np.uint8), name, bundle.spec, model, bundle.read(TOKENIZER_JSON))
 
 
 def _served_by(engine: str) -> str:

@@ -1,6 +1,5 @@
 """Run small language models offline, on the device: ``edgeslm.load(path)``, then ``generate`` or ``stream``."""
 
-import logging
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,8 +73,6 @@ __all__ = [
     "forward_together",
     "load",
 ]
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library prints nothing by itself
 
 # Imported on first use, so that importing edgeslm costs next to nothing.
 _HOMES = {

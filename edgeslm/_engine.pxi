@@ -12,6 +12,9 @@ from edgeslm.errors import CancelledError, ContextLengthError, ModelFormatError,
 cdef extern from "pool.h" nogil:
     enum: SLM_MAX_THREADS
 
+cdef extern from "system.h" nogil:
+    void slm_map_pages(const void *, size_t)
+
 cdef extern from "watch.h" nogil:
     ctypedef struct slm_watch:
         int (*poll)(void *) noexcept
@@ -99,7 +102,7 @@ cdef dict _KINDS = {
     "embed": SLM_EMBED, "norm": SLM_NORM, "linear": SLM_LINEAR, "kv_store": SLM_KV_STORE, "attend": SLM_ATTEND,
     "act_mul": SLM_ACT_MUL, "select": SLM_SELECT,
 }
-cdef dict _KV_DTYPES = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16), "q8": np.dtype(np.int8)}
+cdef dict _KV_DTYPES = {"f32": "float32", "f16": "float16", "q8": "int8"}
 cdef dict _PROBLEMS = {
     SLM_NO_MEMORY: (EngineError, "not enough memory for the model's buffers or the session's cache"),
     SLM_NO_THREADS: (EngineError, "the operating system refused to start a thread: ask for fewer threads"),
@@ -192,6 +195,15 @@ cdef str _culprit(slm_status status, int64_t where, object program):
         names = program.matrices + program.vectors
         return f"tensor {where}: {names[where] if where < len(names) else '?'}"
     return {SLM_BAD_OP: f"operation {where}", SLM_BAD_LAYER: f"layer {where}"}.get(status, "model")
+
+
+def map_pages(list areas not None):
+    """Have the pages of mapped files read and mapped, so that the first use need not wait for each; other threads go on."""
+    cdef const uint8_t[::1] area
+    for area in areas:
+        if area.shape[0]:
+            with nogil:
+                slm_map_pages(&area[0], area.shape[0])
 
 
 cdef class Model:
@@ -370,8 +382,8 @@ cdef class Session:
         shape = self.shape(layer, info.length, info.high)
         expected = [(_KV_DTYPES[self.model.kv_format], shape)] * 2
         if self.model.kv_format == "q8":
-            expected += [(np.dtype(np.float32), shape[:2])] * 2
-        found = [(a.dtype, a.shape) for a in arrays]
+            expected += [("float32", shape[:2])] * 2
+        found = [(a.dtype.name, a.shape) for a in arrays]
         _check(found == expected and all(a.flags.c_contiguous for a in arrays), f"layer {layer}: arrays must be {expected}")
         out.keys, out.values = <void *><uintptr_t>arrays[0].ctypes.data, <void *><uintptr_t>arrays[1].ctypes.data
         out.key_scales = out.value_scales = NULL

@@ -1,5 +1,7 @@
 # Greedy decoding of several prompts at once. Included by _native.pyx behind _engine.pxi.
 
+from array import array
+
 cdef extern from "greedy.h" nogil:
     enum: SLM_RUNNING, SLM_ENDED, SLM_CUT
     ctypedef struct slm_line:
@@ -32,7 +34,7 @@ cdef class _Line:
 
     def __init__(self, Model model not None):
         self.session = Session(model)
-        self.prompt = self.answer = np.empty(0, np.int32)
+        self.prompt = self.answer = array("i")
 
     cdef int start(self, object key, int32_t[::1] prompt, int64_t limit, bint fresh) except -1:
         """Begin with the prompt behind as much of the one before as both have in common."""
@@ -41,7 +43,7 @@ cdef class _Line:
             shared += 1
         if shared and shared < self.session.rewindable_to:
             shared = 0
-        self.key, self.prompt, self.answer = key, prompt, np.empty(limit, np.int32)
+        self.key, self.prompt, self.answer = key, prompt, array("i", bytes(limit * sizeof(int32_t)))
         self.line = slm_line(self.session._session, shared, &prompt[shared], prompt.shape[0] - shared, &self.answer[0], limit,
                              0, 0.0, fresh, SLM_RUNNING)
         return 0
@@ -113,7 +115,7 @@ cdef class Greedy:
             if line.line.state == SLM_RUNNING:
                 self._running.append(line)
                 continue
-            tokens = np.asarray(line.answer)[: line.line.length].tolist()
+            tokens = [line.answer[i] for i in range(line.line.length)]
             ended.append((line.key, tokens, line.line.state == SLM_ENDED, line.line.score))
             self._free.append(line)
         return ended

@@ -7,9 +7,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t, uintptr_
 
 import os
 
-import numpy as np
-
 from edgeslm.errors import ArgumentError, EngineError
+from edgeslm.lazy_numpy import np
 
 cdef extern from "kernels.h" nogil:
     enum: SLM_F32, SLM_F16, SLM_Q8, SLM_Q4

@@ -1,3 +1,4 @@
+from array import array
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -7,8 +8,8 @@ from edgeslm.engines.program import Program
 
 F32Array: TypeAlias = npt.NDArray[np.float32]
 Halves: TypeAlias = npt.NDArray[np.uint16]
-Weight: TypeAlias = tuple[str, int, int, int, npt.NDArray[np.uint8], Halves | None, float]
-RopeTable: TypeAlias = tuple[F32Array, float, float, int]
+Weight: TypeAlias = tuple[str, int, int, int, memoryview, memoryview | None, float]
+RopeTable: TypeAlias = tuple[memoryview[Any], float, float, int]
 
 def kernel_rows() -> list[tuple[str, str, str, bool]]: ...
 def isa() -> str: ...
@@ -63,6 +64,7 @@ def attend(
 ) -> None: ...
 def read(isa: str, words: npt.NDArray[np.uint64]) -> int: ...
 def read_bandwidth(words: npt.NDArray[np.uint64], threads: int, passes: int) -> tuple[float, int]: ...
+def map_pages(areas: list[memoryview]) -> None: ...
 
 class Model:
     vocab: int
@@ -74,7 +76,7 @@ class Model:
         vocab: int,
         context: int,
         weights: list[Weight],
-        vectors: list[F32Array],
+        vectors: list[memoryview[Any]],
         ropes: list[RopeTable],
         threads: int,
         kv_format: str,
@@ -101,9 +103,9 @@ class Session:
     def close(self) -> None: ...
 
 class Greedy:
-    def __init__(self, model: Model, slots: int, ends: npt.NDArray[np.int32]) -> None: ...
+    def __init__(self, model: Model, slots: int, ends: array[int]) -> None: ...
     def __len__(self) -> int: ...
-    def start(self, key: object, prompt: npt.NDArray[np.int32], limit: int, fresh: bool) -> None: ...
+    def start(self, key: object, prompt: array[int], limit: int, fresh: bool) -> None: ...
     def run(self, wanted: int) -> list[tuple[Any, list[int], bool, float]]: ...
 
 def run(

@@ -18,9 +18,9 @@ from edgeslm.engines.protocol import Engine, Logits, TokenIds
 from edgeslm.engines.registry import open_engine
 from edgeslm.engines.session import Session
 from edgeslm.errors import ArgumentError, EngineError
+from edgeslm.generation.config import GENERATION_CONFIG
 from edgeslm.generation.loop import Generation
 from edgeslm.generation.options import (
-    GENERATION_CONFIG,
     GenerationArguments,
     GenerationDefaults,
     GenerationOptions,

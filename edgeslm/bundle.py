@@ -6,21 +6,19 @@ import hashlib
 import json
 import mmap
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from weakref import WeakValueDictionary
-
-import numpy as np
-import numpy.typing as npt
 
 from edgeslm.errors import BundleError, MemoryLimitError
 from edgeslm.files import open_plain
 from edgeslm.manifest import FileEntry, Manifest, TargetEntry, read_manifest
 from edgeslm.spec import DecoderSpec, spec_to_json
 
-Check = Literal["fast", "full"]
-HASHED_WHEN_LOADING = 64 << 20  # files up to this size are hashed by every load; `check="full"` hashes all
+Check = Literal["small", "fast", "full"]
+HASHED: dict[Check, int] = {"small": 1 << 20, "fast": 64 << 20, "full": 1 << 62}  # files up to this size are hashed
 MAX_SMALL_FILE = 256 << 20  # the largest tokenizer.json in the field is about 40 MB
 
 
@@ -30,7 +28,7 @@ class Bundle:
 
     folder: Path
     manifest: Manifest
-    _maps: WeakValueDictionary[str, npt.NDArray[np.uint8]] = field(
+    _maps: WeakValueDictionary[str, mmap.mmap] = field(
         default_factory=WeakValueDictionary, init=False, repr=False, compare=False
     )  # so that engines opened on one bundle share them
 
@@ -40,7 +38,7 @@ class Bundle:
 
         Args:
             path: the bundle's folder.
-            check: "fast" compares sizes, and sha256 of files up to 64 MB; "full" hashes everything.
+            check: how, as :meth:`begin_check` takes it.
 
         Raises:
             BundleError: what is wrong, in which file.
@@ -50,9 +48,34 @@ class Bundle:
             kind = "is a file" if folder.exists() else "does not exist"
             raise BundleError(f"{folder}: {kind}; expected a bundle folder (edgeslm convert makes one)")
         bundle = cls(folder, read_manifest(folder))
-        for name, entry in bundle.manifest.files.items():
-            bundle._check_file(name, entry, check)
+        bundle.begin_check(check)()
         return bundle
+
+    def begin_check(self, how: Check) -> Callable[[], None]:
+        """Compare the sizes of all files with what the manifest tells; what is returned goes on with their content.
+
+        It does so mostly in one call for each file, the largest first, which leaves the interpreter free for others.
+
+        Args:
+            how: "fast" compares sha256 of files up to 64 MB, "full" of all, "small" of those up to 1 MB, for whoever
+                comes back to the others.
+
+        Raises:
+            BundleError: what is wrong, in which file. The check that is returned raises it, too.
+        """
+        for name, entry in self.manifest.files.items():
+            with open_plain(self.folder, name) as file:
+                if (size := os.fstat(file.fileno()).st_size) not in entry.sizes:
+                    raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
+        hashed = [name for name, entry in self.manifest.files.items() if entry.bytes <= HASHED[how]]
+        contents = {name: self.map(name) for name in sorted(hashed, key=lambda name: -self.manifest.files[name].bytes)}
+        return lambda: self._compare(contents)
+
+    def _compare(self, contents: Mapping[str, memoryview]) -> None:
+        for name, content in contents.items():
+            entry, found = self.manifest.files[name], hashlib.sha256(content).hexdigest()
+            if found not in entry.hashes:
+                raise _damaged(name, f"sha256 {entry.sha256[:12]}…", f"{found[:12]}…")
 
     @property
     def spec(self) -> DecoderSpec:
@@ -89,39 +112,28 @@ class Bundle:
         """The content of a small file (tokenizer.json, …)."""
         return bytes(self.map(name, limit=MAX_SMALL_FILE))
 
-    def map(self, name: str, limit: int | None = None) -> npt.NDArray[np.uint8]:
-        """A listed file as a read-only uint8 array over a memory map; of exactly the size the manifest gives."""
+    def map(self, name: str, limit: int | None = None) -> memoryview:
+        """The bytes of a listed file, read-only over a memory map; of exactly the size the manifest gives."""
         entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(f"{self.folder}: no {name} in this bundle")
         if limit is not None and entry.bytes > limit:
             raise BundleError(f"{name}: {entry.bytes} bytes; expected at most {limit}")
-        if (mapped := self._maps.get(name)) is None:
-            mapped = self._maps[name] = self._map(name, entry)
-        return mapped
+        return memoryview(self._maps.get(name) or self._map(name, entry))
 
-    def _map(self, name: str, entry: FileEntry) -> npt.NDArray[np.uint8]:
+    def _map(self, name: str, entry: FileEntry) -> mmap.mmap | bytes:
         with open_plain(self.folder, name) as file:
             size = os.fstat(file.fileno()).st_size
             if size not in entry.sizes:
                 raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
             if not size:
-                return np.empty(0, np.uint8)
+                return b""
             try:
                 mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
             except OSError as error:
                 raise MemoryLimitError(f"{name}: its {size} bytes cannot be mapped ({error.strerror})") from None
-        return np.frombuffer(mapped, np.uint8)
-
-    def _check_file(self, name: str, entry: FileEntry, check: Check) -> None:
-        with open_plain(self.folder, name) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size not in entry.sizes:
-                raise _damaged(name, f"{entry.bytes} bytes", f"{size}")
-            if check == "full" or size <= HASHED_WHEN_LOADING:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found not in entry.hashes:
-                    raise _damaged(name, f"sha256 {entry.sha256[:12]}…", f"{found[:12]}…")
+        self._maps[name] = mapped
+        return mapped
 
 
 def _damaged(name: str, expected: str, found: str) -> BundleError:

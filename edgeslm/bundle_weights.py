@@ -19,7 +19,7 @@ class BundleWeights:
         self._tensors = bundle.target(target).tensors
         if not self._tensors:
             raise BundleError(f"{bundle.folder}: target {target!r} has no tensor table")
-        files = {name: bundle.map(name) for name in {t.file for t in self._tensors.values()}}
+        files = {name: np.frombuffer(bundle.map(name), np.uint8) for name in {t.file for t in self._tensors.values()}}
         self._parts = {name: self._views(name, files) for name in self._tensors}
 
     def _views(self, name: str, files: dict[str, npt.NDArray[np.uint8]]) -> Parts:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from edgeslm.engines.cgroups import groups
 
 NO_LIMIT = 1 << 62  # version 1 says so with a number near 2^63
 
 
-@dataclass(frozen=True)
-class Limit:
+class Limit(NamedTuple):
     """Bytes that can still be had, and what limits them."""
 
     bytes: int

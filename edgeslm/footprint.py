@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeslm.errors import EngineError
 from edgeslm.formats import FORMATS, Part
@@ -64,14 +63,12 @@ def native_parts(shape: tuple[int, ...], form: str, group_size: int) -> dict[str
     return {name: part for name, part in FORMATS[form].layout(shape, group_size).items() if name != "scales"}
 
 
-def _blank_tensors(
-    spec: DecoderSpec, formats: Formats
-) -> tuple[dict[str, TensorEntry], dict[str, npt.NDArray[np.uint8]]]:
+def _blank_tensors(spec: DecoderSpec, formats: Formats) -> tuple[dict[str, TensorEntry], dict[str, memoryview]]:
     """Tensors that all lie in the same untouched pages: enough to plan with, not to run."""
     tensors = {name: _place(shape, *formats[name], start=0) for name, shape in tensor_shapes(spec).items()}
     size = max(_end(tensor) for tensor in tensors.values())
     try:
-        return tensors, {FILE: np.frombuffer(_blank_pages(size), np.uint8)}
+        return tensors, {FILE: memoryview(_blank_pages(size))}
     except (OSError, OverflowError, ValueError) as error:
         raise EngineError(f"no address space for {size} bytes ({error})") from None
 
@@ -82,9 +79,7 @@ def _blank_pages(size: int) -> mmap.mmap:
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)  # costs no commitment
 
 
-def filled_tensors(
-    spec: DecoderSpec, formats: Formats
-) -> tuple[dict[str, TensorEntry], dict[str, npt.NDArray[np.uint8]]]:
+def filled_tensors(spec: DecoderSpec, formats: Formats) -> tuple[dict[str, TensorEntry], dict[str, memoryview]]:
     """Tensors side by side in memory, of harmless small numbers in every format: enough to run, and to measure."""
     tensors: dict[str, TensorEntry] = {}
     end = 0
@@ -94,7 +89,7 @@ def filled_tensors(
     data = np.empty(end + ALIGNMENT, np.uint8)
     start = -data.ctypes.data % ALIGNMENT
     data[:] = 0x3C  # 0.011 as float32, 1.06 as float16
-    return tensors, {FILE: data[start : start + end]}
+    return tensors, {FILE: data[start : start + end].data}
 
 
 def _place(shape: tuple[int, ...], form: str, group_size: int, start: int) -> TensorEntry:

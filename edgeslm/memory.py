@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import sys
-import threading
-from collections.abc import Iterable
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from edgeslm.spec import DecoderSpec
 
-_MADV_POPULATE_READ = 22  # of Linux 5.14
 _VALUE_BYTES = {"f32": 4, "f16": 2, "int8": 1}
 _SCALE_BYTES = {"int8": 4}  # of a row of a head
 
@@ -52,28 +44,13 @@ def return_free_memory() -> None:
 
     By itself it keeps what lies below something still in use: reading a large tokenizer leaves twice its size.
     """
+    import ctypes  # takes a while
+
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library; Windows
         return
     trim(0)
-
-
-def map_pages_soon(areas: Iterable[npt.NDArray[np.uint8]]) -> None:
-    """Have the pages of mapped files read and mapped in the background, so that the first use need not wait for each.
-
-    Where the system has no such call, nothing happens.
-    """
-    if sys.platform == "linux":
-        threading.Thread(target=_map_pages, args=(list(areas),), name="edgeslm-pages", daemon=True).start()
-
-
-def _map_pages(areas: list[npt.NDArray[np.uint8]]) -> None:
-    advise = ctypes.CDLL(None).madvise  # called without the interpreter's lock
-    advise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-    for area in areas:
-        start = area.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
-        advise(start, area.ctypes.data + area.nbytes - start, _MADV_POPULATE_READ)
 
 
 def _peak_from_rusage() -> int | None:

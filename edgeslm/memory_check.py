@@ -7,18 +7,15 @@ they count as needed. Engines over other people's runtimes hold copies besides, 
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeslm.bundle import Bundle
 from edgeslm.capacity import Limit, limits
 from edgeslm.errors import EngineError, MemoryLimitError
-from edgeslm.footprint import footprint
+from edgeslm.log import logger
 from edgeslm.memory import cache_bytes
 from edgeslm.spec import DecoderSpec
-
-log = logging.getLogger("edgeslm")
 
 STACK_BYTES = 8 << 20  # of a thread: address space, of which next to nothing is used
 # Copies of the weights in an engine's own memory, beside the mapped file, in sizes of the target's files: as measured.
@@ -27,8 +24,7 @@ NEAR = 2  # times what is needed: below it, working memory is worth an exact ans
 LARGEST_KV = "f32"  # type of keys and values: for an estimate on the safe side
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """Bytes that a model needs in an engine."""
 
     weights: int  # of mapped files
@@ -62,7 +58,7 @@ def check_memory(
     if not force:
         is_int4 = bundle.target(target).settings.get("quantize") == "int4"
         raise MemoryLimitError(f"{message}. {_advice(need, limit, bundle.spec, is_int4, kv_dtype)}")
-    log.warning("%s. Loading was forced: the system may end this process", message)
+    logger("memory").warning("%s. Loading was forced: the system may end this process", message)
 
 
 def _need(bundle: Bundle, engine: str, target: str, threads: int, kv_dtype: str | None, available: int) -> Need:
@@ -70,6 +66,8 @@ def _need(bundle: Bundle, engine: str, target: str, threads: int, kv_dtype: str 
     files = sum(bundle.manifest.files[name].bytes for name in set(entry.files.values()))
     cache, scratch = cache_bytes(bundle.spec, LARGEST_KV, bundle.spec.context_length) or 0, 0
     if engine == "native" and NEAR * (files + cache) > available:
+        from edgeslm.footprint import footprint
+
         formats = {name: (tensor.format, tensor.group_size) for name, tensor in entry.tensors.items()}
         with suppress(EngineError):  # nothing left even to plan with: the estimate tells as much
             exact = footprint(bundle.spec, formats, threads, kv_dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from edgeslm.engines.checks import check_ids
 from edgeslm.engines.protocol import TokenIds
@@ -15,7 +15,7 @@ from edgeslm.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from edgeslm.templates.files import ChatTemplates
 
-Prompt = str | TokenIds
+Prompt: TypeAlias = "str | TokenIds"
 
 
 class ChatArguments(TypedDict, total=False):

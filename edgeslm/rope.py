@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
+from edgeslm.formats.base import F32Array
+from edgeslm.lazy_numpy import np
 from edgeslm.spec import Rope
 
-F32Array = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 def uses_long(rope: Rope, context_length: int) -> bool:

@@ -19,7 +19,6 @@ from edgeslm.text_stream import (
     WindowDecoder,
     always,
 )
-from edgeslm.tokenizer_check import check_tokenizer_json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -32,16 +31,26 @@ MAX_CONFIG_BYTES = 16 << 20
 class Tokenizer:
     """A model's tokenizer, from ``tokenizer.json`` and, for the end-of-text token, ``tokenizer_config.json``."""
 
-    def __init__(self, tokenizer_json: bytes, config_json: bytes = b"{}", vocab_size: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer_json: bytes,
+        config_json: bytes = b"{}",
+        vocab_size: int | None = None,
+        *,
+        trusted: bool = False,
+    ) -> None:
         """
         Args:
             tokenizer_json: content of tokenizer.json.
             config_json: content of tokenizer_config.json.
             vocab_size: of the model; a tokenizer with a larger vocabulary belongs to another one.
+            trusted: tokenizer_json came with this package, so that it need not be looked through for hostile parts.
 
         Raises:
             ModelFormatError: a file is malformed, or the vocabularies do not fit.
         """
+        if not trusted:
+            _check(tokenizer_json)
         self._backend = _parse(tokenizer_json)
         self._eos_token = _eos_token(config_json)
         self._model_vocab = vocab_size
@@ -145,13 +154,18 @@ class Tokenizer:
         return WindowDecoder(self.decode, settled, self._special, prompt)
 
 
-def _parse(raw: bytes) -> tokenizers.Tokenizer:
-    import tokenizers
+def _check(raw: bytes) -> None:
+    from edgeslm.tokenizer_check import check_tokenizer_json
 
     try:
         check_tokenizer_json(raw)
     except ModelFormatError as error:
         raise ModelFormatError(f"{TOKENIZER_JSON}: {error}; get it from another source") from None
+
+
+def _parse(raw: bytes) -> tokenizers.Tokenizer:
+    import tokenizers
+
     try:
         backend = tokenizers.Tokenizer.from_str(raw.decode("utf-8"))
         backend.no_truncation()  # both would change a prompt silently

@@ -25,6 +25,9 @@ typedef pthread_t slm_thread_handle;
 void *slm_alloc_aligned(size_t bytes);
 void slm_free_aligned(void *memory);
 
+/* Maps the pages of a mapped file that lie in [start, start + bytes), for reading, where the system has a call for it. */
+void slm_map_pages(const void *start, size_t bytes);
+
 /* Nanoseconds since some moment, never going back. */
 int64_t slm_now_ns(void);
 

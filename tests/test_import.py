@@ -36,8 +36,13 @@ def test_the_bare_import_does_not_even_load_numpy() -> None:
     assert "numpy" not in loaded_by("import edgeslm")
 
 
+def test_a_translation_does_not_load_what_takes_longer_than_it() -> None:
+    code = "import sys, edgeslm; print(edgeslm.Translator.load().translate('Hello.', 'en', 'de').text, file=sys.stderr)"
+    assert not loaded_by(code) & {"numpy", "logging", "ctypes"}
+
+
 def test_the_library_prints_nothing() -> None:
-    code = "import edgeslm, logging; logging.getLogger('edgeslm.part').error('unseen')"
+    code = "from edgeslm.log import logger; logger('part').error('unseen')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
 

@@ -13,8 +13,8 @@ import pytest
 from tiny_decoders import make_spec, make_weights, write_bundle
 
 from edgeslm.converters.policy import Options
-from edgeslm.engines.native import NativeEngine
-from edgeslm.memory import cache_bytes, map_pages_soon, process_memory, return_free_memory
+from edgeslm.engines.native import NativeEngine, map_pages_soon
+from edgeslm.memory import cache_bytes, process_memory, return_free_memory
 from edgeslm.spec import Attention, Block, DecoderSpec, Mlp
 
 
@@ -81,7 +81,7 @@ def test_mapped_pages_are_used_without_faults(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(size))
     with (tmp_path / "file").open("rb") as file:
         area = np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
-    map_pages_soon([area[100:]])
+    map_pages_soon([area.data[100:]])
     for thread in threading.enumerate():
         if thread.name == "edgeslm-pages":
             thread.join()

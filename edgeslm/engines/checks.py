@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, get_args
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, get_args
 
 from edgeslm.engines.protocol import Ids, Rows, TokenIds
 from edgeslm.errors import ArgumentError, ContextLengthError
+from edgeslm.lazy_numpy import np
 from edgeslm.spec import DecoderSpec
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _ROWS = get_args(Rows)
 

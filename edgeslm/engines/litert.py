@@ -70,7 +70,7 @@ class LitertEngine:
         """
         path, count = bundle.file(TARGET, ROLE), resolve_threads(threads)
         name = bundle.target(TARGET).files[ROLE]
-        interface = check_tflite(bundle.map(name), bundle.spec, name)
+        interface = check_tflite(np.frombuffer(bundle.map(name), np.uint8), bundle.spec, name)
         return cls(bundle.spec, Runtime(path, count), interface, count, bundle.fingerprint(TARGET))
 
     def new_session(self) -> Session:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import logging
 import os
 import re
 import sys
@@ -23,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeslm.errors import EngineError, MissingExtraError
+from edgeslm.log import logger
 
-log = logging.getLogger("edgeslm.litert")
+log = logger("litert")
 
 MINIMUM_VERSION = (2, 3)  # the first that was tried
 # XNNPACK packs weights for its kernels: once for all signatures, in memory, if its cache is "at" this path.

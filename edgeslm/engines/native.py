@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import struct
+import threading
+from array import array
 from collections.abc import Collection, Sequence
-from typing import cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, cast
 
 from edgeslm import _native
 from edgeslm.bundle import Bundle
-from edgeslm.engines.kv_arrays import layer_kinds, pack, unpack
 from edgeslm.engines.program import Program, build_program
 from edgeslm.engines.protocol import Arrays, Cache, GreedyBatch, Ids, Logits, Rows
 from edgeslm.engines.session import Session
 from edgeslm.engines.threads import resolve_threads
 from edgeslm.errors import ArgumentError, BundleError, EngineError, ModelFormatError, SessionFileError
 from edgeslm.formats import FORMATS
+from edgeslm.lazy_numpy import np
 from edgeslm.manifest import TensorEntry
-from edgeslm.memory import map_pages_soon
 from edgeslm.rope import uses_long
 from edgeslm.spec import MAX_CONTEXT, DecoderSpec, Rope
 
-F32Array = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 KV_FORMATS = {"f16": "f16", "f32": "f32", "int8": "q8"}  # of native/, by the name of a kv_dtype
 DEFAULT_KV_DTYPE = "f16"
 WRITTEN = "written"  # beside the rows of a saved session: positions below it were written, so rings hold no older ones
@@ -70,7 +67,7 @@ class NativeEngine:
         files = {name: bundle.map(name) for name in {t.file for t in tensors.values()}}
         engine = cls.from_tensors(bundle.spec, tensors, files, threads, bundle.fingerprint("onnx"), kv_dtype)
         whole = (t for name, t in tensors.items() if name != "embed" or bundle.spec.tied)  # else a row at a time
-        map_pages_soon(_part(t, part, files) for t in whole for part in t.parts if part != "scales")
+        map_pages_soon([_part(t, part, files) for t in whole for part in t.parts if part != "scales"])
         return engine
 
     @classmethod
@@ -78,12 +75,12 @@ class NativeEngine:
         cls,
         spec: DecoderSpec,
         tensors: dict[str, TensorEntry],
-        files: dict[str, Bytes],
+        files: dict[str, memoryview],
         threads: int | None = None,
         fingerprint: str = "",
         kv_dtype: str | None = None,
     ) -> NativeEngine:
-        """An engine over tensors within ``files`` (name → read-only uint8 array, kept alive and used in place)."""
+        """An engine over tensors within ``files`` (name → bytes, kept alive and used in place)."""
         count, kv_type = resolve_threads(threads), DEFAULT_KV_DTYPE if kv_dtype is None else kv_dtype
         if kv_type not in KV_FORMATS:
             raise ArgumentError(f"kv_dtype: expected one of {', '.join(KV_FORMATS)}; found {kv_dtype!r}")
@@ -111,7 +108,7 @@ class NativeEngine:
         return _run(sessions, list(starts), [len(tokens) for tokens in ids], np.concatenate(ids), "last")
 
     def greedy(self, slots: int, ends: Collection[int]) -> GreedyBatch:
-        return _native.Greedy(self._model, slots, np.array(sorted(ends), np.int32))
+        return _native.Greedy(self._model, slots, array("i", sorted(ends)))
 
     def memory(self, tokens: int) -> tuple[int, int]:
         """Bytes of working memory, and of the cache of a session of ``tokens`` tokens; weights are the file's own."""
@@ -128,7 +125,7 @@ class NativeCache:
     def __init__(self, session: _native.Session, kv_type: str) -> None:
         self.session, self._kv_type = session, kv_type
 
-    def forward(self, ids: npt.NDArray[np.int32], start: int, rows: Rows) -> Logits:
+    def forward(self, ids: Ids, start: int, rows: Rows) -> Logits:
         return _run([self.session], [start], [len(ids)], ids, rows)
 
     def rewindable_to(self, length: int) -> int:
@@ -141,6 +138,8 @@ class NativeCache:
         return NativeCache(self.session.fork(), self._kv_type)
 
     def export(self, length: int) -> Arrays:
+        from edgeslm.engines.kv_arrays import layer_kinds, pack
+
         self.session.truncate(length)  # what a run that was interrupted has left behind goes
         high = self.session.high
         shapes = self._shapes(length, high)
@@ -150,6 +149,8 @@ class NativeCache:
         return {WRITTEN: np.array(high, np.int64), **pack(layers)}
 
     def restore(self, arrays: Arrays, length: int) -> None:
+        from edgeslm.engines.kv_arrays import unpack
+
         written = arrays.pop(WRITTEN, None)
         if written is None or written.shape != () or written.dtype != np.int64:
             raise SessionFileError(f"saved session: expected a number {WRITTEN!r}")
@@ -172,6 +173,11 @@ class NativeCache:
         self.session.close()
 
 
+def map_pages_soon(areas: list[memoryview]) -> None:
+    """Have the pages of mapped files mapped in the background."""
+    threading.Thread(target=_native.map_pages, args=(areas,), name="edgeslm-pages", daemon=True).start()
+
+
 def _run(sessions: list[_native.Session], starts: list[int], counts: list[int], ids: Ids, rows: Rows) -> Logits:
     shape = (len(ids) if rows == "all" else len(sessions), sessions[0].model.vocab)
     try:
@@ -182,25 +188,28 @@ def _run(sessions: list[_native.Session], starts: list[int], counts: list[int], 
     return logits
 
 
-def _part(entry: TensorEntry, part: str, files: dict[str, Bytes]) -> Bytes:
+def _part(entry: TensorEntry, part: str, files: dict[str, memoryview]) -> memoryview:
     at = entry.parts[part]
     return files[entry.file][at.offset : at.offset + at.bytes]
 
 
-def _matrix(entry: TensorEntry, files: dict[str, Bytes]) -> _native.Weight:
-    scales = _part(entry, "scales_f16", files).view(np.uint16) if FORMATS[entry.format].grouped else None
+def _matrix(entry: TensorEntry, files: dict[str, memoryview]) -> _native.Weight:
+    scales = _part(entry, "scales_f16", files).cast("H") if FORMATS[entry.format].grouped else None
     n, k = entry.shape
     return entry.format, n, k, entry.group_size, _part(entry, "data", files), scales, 2.0**entry.scale_exponent
 
 
-def _vector(entry: TensorEntry, files: dict[str, Bytes]) -> F32Array:
+def _vector(entry: TensorEntry, files: dict[str, memoryview]) -> memoryview[Any]:
     """A norm's weight or a bias as float32; only one stored as float16 is copied (it is small)."""
-    form = FORMATS[entry.format]
-    data = _part(entry, "data", files).view(form.layout(entry.shape, 0)["data"].dtype)
-    return form.decode({"data": data}, entry.shape, 0)
+    data = _part(entry, "data", files)
+    return data.cast("f") if entry.format == "f32" else _floats(struct.unpack(f"<{entry.shape[0]}e", data))
 
 
-def _step_bytes(program: Program, matrices: Sequence[_native.Weight], vectors: Sequence[F32Array]) -> int:
+def _floats(values: Sequence[float]) -> memoryview[Any]:
+    return memoryview(array("f", values))
+
+
+def _step_bytes(program: Program, matrices: Sequence[_native.Weight], vectors: Sequence[memoryview[Any]]) -> int:
     """What one row reads: matrices of linears whole, a row of the embedding, and all vectors."""
     sizes = [data.nbytes + (0 if scales is None else scales.nbytes) for *_, data, scales, _ in matrices]
     linears = sum(sizes[w] for op in program.ops if op.kind == "linear" for w in op.weights)
@@ -212,4 +221,4 @@ def _rope(rope: Rope, context_length: int) -> _native.RopeTable:
     long = uses_long(rope, context_length)
     frequencies, scale = (rope.long_inv_freq, rope.long_scale) if long else (rope.inv_freq, rope.scale)
     period = min(rope.q_period, MAX_CONTEXT + 1)  # beyond every position; C has 63 bits
-    return np.array(frequencies, np.float32), scale, rope.q_beta, period
+    return _floats(frequencies), scale, rope.q_beta, period

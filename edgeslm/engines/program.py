@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from edgeslm.decoder import build
 from edgeslm.errors import EngineError
@@ -20,8 +21,7 @@ LOGITS = -2  # SLM_LOGITS
 MAX_SEGMENTS = 3  # SLM_SEGMENTS
 
 
-@dataclass(frozen=True)
-class Op:
+class Op(NamedTuple):
     """One operation; indices point into the tables of its :class:`Program`. Fields as in native/program.h."""
 
     kind: str
@@ -79,8 +79,7 @@ def _select_early(program: Program) -> Program:
 
 
 def _rename(op: Op, names: Mapping[int, int]) -> Op:
-    return replace(
-        op,
+    return op._replace(
         inputs=tuple(names.get(value, value) for value in op.inputs),
         outputs=tuple(names.get(value, value) for value in op.outputs),
     )
@@ -123,8 +122,8 @@ class NativeBuilder:
         weights, biases = (self._matrix(weight),), (self._vector(weight + ".bias") if bias else -1,)
         last = self.program.ops[-1]
         if self._can_join(last, x, weight):
-            joined = replace(
-                last, outputs=(*last.outputs, out), weights=last.weights + weights, biases=last.biases + biases
+            joined = last._replace(
+                outputs=(*last.outputs, out), weights=last.weights + weights, biases=last.biases + biases
             )
             self.program.ops[-1] = joined
             return out
@@ -149,7 +148,7 @@ class NativeBuilder:
         last = self.program.ops[-1]
         if last.outputs != (y,) or last.kind not in ("linear", "norm") or last.accumulate or x in last.inputs:
             raise EngineError(f"the native engine adds only what the operation before made, not after {last.kind}")
-        self.program.ops[-1] = replace(last, outputs=(x,), accumulate=True)
+        self.program.ops[-1] = last._replace(outputs=(x,), accumulate=True)
         return x
 
     def tap(self, x: int, name: str) -> int:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
+from edgeslm.lazy_numpy import np
 from edgeslm.spec import DecoderSpec
 
 if TYPE_CHECKING:
+    from array import array
+    from typing import Any
+
+    import numpy.typing as npt
+
     from edgeslm.engines.session import Session
 
 Rows = Literal["last", "all"]
-Ids = npt.NDArray[np.int32]
-Logits = npt.NDArray[np.float32]
-TokenIds = Sequence[int] | npt.NDArray[np.integer]
-Arrays = dict[str, npt.NDArray[Any]]
+Ids: TypeAlias = "npt.NDArray[np.int32]"
+Logits: TypeAlias = "npt.NDArray[np.float32]"
+TokenIds: TypeAlias = "Sequence[int] | npt.NDArray[np.integer]"
+Arrays: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 
 class Cache(Protocol):
@@ -116,7 +119,7 @@ class GreedyBatch(Protocol):
     def __len__(self) -> int:
         """Prompts under way."""
 
-    def start(self, key: int, prompt: Ids, limit: int, fresh: bool) -> None:
+    def start(self, key: int, prompt: array[int], limit: int, fresh: bool) -> None:
         """Take a prompt in; its answer has at most ``limit`` tokens and, if fresh, no three of them twice."""
 
     def run(self, wanted: int) -> list[tuple[int, list[int], bool, float]]:

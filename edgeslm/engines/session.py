@@ -8,14 +8,15 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from edgeslm.engines.checks import check_all_ids, check_ids, check_rows, check_truncate
-from edgeslm.engines.protocol import Cache, Engine, Logits, Rows, TokenIds
-from edgeslm.engines.session_file import SavedSession, read_session, write_session
+from edgeslm.engines.protocol import Cache, Engine, Ids, Logits, Rows, TokenIds
 from edgeslm.errors import ArgumentError, CancelledError, EngineError, RewindError, SessionFileError
+from edgeslm.lazy_numpy import np
+
+if TYPE_CHECKING:
+    from edgeslm.engines.session_file import SavedSession
 
 MAX_TOGETHER = 256  # sessions: the native engine's rows of one pass
 
@@ -45,7 +46,7 @@ class Session:
         return len(self._ids)
 
     @property
-    def ids(self) -> npt.NDArray[np.int32]:
+    def ids(self) -> Ids:
         """The tokens held: int32 (length,), a copy."""
         self._open()
         return np.array(self._ids, np.int32)
@@ -106,6 +107,8 @@ class Session:
             SessionFileError: the file cannot be written.
             RewindError: as for :meth:`forward`.
         """
+        from edgeslm.engines.session_file import SavedSession, write_session
+
         with self._turn:
             cache = self._sound()
             arrays = cache.export(len(self._ids)) if self._ids else {}
@@ -119,6 +122,8 @@ class Session:
             SessionFileError: not a saved session, damaged, or of another bundle, engine or kind of cache. The session
                 is unchanged.
         """
+        from edgeslm.engines.session_file import read_session
+
         with self._turn:
             old = self._open()
             saved = read_session(Path(path), self._engine)

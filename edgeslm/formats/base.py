@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    from typing import Any
 
-F32Array = npt.NDArray[np.float32]
-Parts = dict[str, npt.NDArray[Any]]
+    import numpy as np
+    import numpy.typing as npt
+
+F32Array: TypeAlias = "npt.NDArray[np.float32]"
+Parts: TypeAlias = "dict[str, npt.NDArray[Any]]"
 
 
-@dataclass(frozen=True)
-class Part:
-    """One stored array of a tensor, row-major, little-endian."""
+class Part(NamedTuple):
+    """One stored array of a tensor, row-major, little-endian; its dtype as NumPy writes it: "u1", "<f2", "<f4"."""
 
-    dtype: np.dtype[Any]
+    dtype: str
     shape: tuple[int, ...]
 
     @property
     def nbytes(self) -> int:
-        return self.dtype.itemsize * math.prod(self.shape)
+        return int(self.dtype[-1]) * math.prod(self.shape)
 
 
 class Format(ABC):

@@ -17,18 +17,20 @@ Layout: onnxruntime, docs/ContribOperators.md, com.microsoft.MatMulNBits.
 from __future__ import annotations
 
 import math
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from edgeslm.formats.base import F32Array, Format, Part, Parts
+from edgeslm.lazy_numpy import np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 GROUP_SIZES = (32, 64, 128)
 SCALE_EXPONENTS = range(-126, 113)  # powers of two that are float32 numbers, for scales of any finite weights
 
 # Below these an inverse would overflow; the group is stored as zeros.
-TINY_SCALE = np.finfo(np.float32).tiny
-TINY_PEAK = np.float32(1e-36)
+TINY_SCALE = 2.0**-126  # the smallest normal float32
+TINY_PEAK = 1e-36
 
 HALF_EXPONENT = 16  # the largest half is just below 2^16
 DROPPED_BITS = 13  # of a float32's fraction, which a half has no room for
@@ -80,9 +82,9 @@ class _Blockwise(Format):
         n, k = shape
         groups = group_count(k, group_size)
         return {
-            "data": Part(np.dtype("u1"), (n, groups, group_size * self.bits // 8)),
-            "scales": Part(np.dtype("<f4"), (n, groups)),
-            "scales_f16": Part(np.dtype("<f2"), (n, groups)),
+            "data": Part("u1", (n, groups, group_size * self.bits // 8)),
+            "scales": Part("<f4", (n, groups)),
+            "scales_f16": Part("<f2", (n, groups)),
         }
 
     def _dequantize(self, q: npt.NDArray[np.uint8], parts: Parts, shape: tuple[int, ...]) -> F32Array:

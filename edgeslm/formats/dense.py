@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from edgeslm.formats.base import F32Array, Format, Part, Parts
+from edgeslm.lazy_numpy import np
 
 
 class _Dense(Format):
     grouped = False
-    dtype: np.dtype[Any]
+    dtype: str
 
     def layout(self, shape: tuple[int, ...], group_size: int) -> dict[str, Part]:
         return {"data": Part(self.dtype, shape)}
@@ -27,14 +24,14 @@ class F32(_Dense):
     """IEEE single precision."""
 
     name = "f32"
-    dtype = np.dtype("<f4")
+    dtype = "<f4"
 
 
 class F16(_Dense):
     """IEEE half precision; values beyond ±65504 saturate rather than become infinite."""
 
     name = "f16"
-    dtype = np.dtype("<f2")
+    dtype = "<f2"
 
     def encode(self, rows: F32Array, group_size: int) -> Parts:
         limit = np.float32(np.finfo(np.float16).max)

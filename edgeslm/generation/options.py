@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
 from edgeslm.errors import ArgumentError, ModelFormatError
 from edgeslm.generation.checks import Reader, biases, integer, number, optional, strings, token_ids
+from edgeslm.generation.config import GENERATION_CONFIG, eos_ids, read_config
+from edgeslm.log import logger
 
-log = logging.getLogger("edgeslm.generation")
-
-GENERATION_CONFIG = "generation_config.json"
 MAX_SEED = 2**64 - 1
 MAX_TOKENS = 2**63 - 1  # no context holds as many
 MAX_LOGPROBS = 100  # for each token; whoever wants a whole row asks Model.logits
@@ -179,19 +176,14 @@ def read_defaults(raw: bytes, eos_id: int | None = None, vocab_size: int | None 
     Raises:
         ModelFormatError: not a JSON object, or a value that cannot be.
     """
-    try:
-        config = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise ModelFormatError(f"{GENERATION_CONFIG}: not valid JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise ModelFormatError(f"{GENERATION_CONFIG}: expected an object, found {type(config).__name__}")
+    config = read_config(raw)
     for key, neutral in _NOT_APPLIED.items():
         if config.get(key) not in (None, *neutral):
-            log.warning("%s: %s %r is not applied", GENERATION_CONFIG, key, config[key])
+            logger("generation").warning("%s: %s %r is not applied", GENERATION_CONFIG, key, config[key])
     do_sample = config.get("do_sample") or False
     if not isinstance(do_sample, bool):
         raise ModelFormatError(f"{GENERATION_CONFIG}: do_sample: expected true or false, found {do_sample!r}")
-    return GenerationDefaults(do_sample, _suggested(config, vocab_size), _eos_ids(config, eos_id))
+    return GenerationDefaults(do_sample, _suggested(config, vocab_size), eos_ids(config, eos_id))
 
 
 def _suggested(config: Mapping[str, Any], vocab_size: int | None) -> dict[str, Any]:
@@ -204,17 +196,6 @@ def _suggested(config: Mapping[str, Any], vocab_size: int | None) -> dict[str, A
     if vocab_size is not None and "suppress_tokens" in found:
         found["suppress_tokens"] = frozenset(i for i in found["suppress_tokens"] if i < vocab_size)
     return found
-
-
-def _eos_ids(config: Mapping[str, Any], eos_id: int | None) -> frozenset[int]:
-    """``eos_token_id``: an id, or a list of ids."""
-    found = config.get("eos_token_id")
-    if found is None:
-        found = [] if eos_id is None else [eos_id]
-    ids = found if isinstance(found, list) else [found]
-    if not all(type(i) is int for i in ids):
-        raise ModelFormatError(f"{GENERATION_CONFIG}: eos_token_id: expected an id or a list of ids, found {found!r}")
-    return frozenset(ids)
 
 
 def _one_limit(max_tokens: Any, max_new_tokens: Any) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeslm.bundle import Bundle
 from edgeslm.errors import BundleError
@@ -49,8 +49,7 @@ class Pair:
         return f"{self.source}→{self.target}"
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """What a bundle translates."""
 
     pairs: tuple[Pair, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeslm.translation.formats import Format, blocks
 from edgeslm.translation.protect import Protector
@@ -13,8 +13,7 @@ from edgeslm.translation.split import has_breaks, sentences, unwrap, wrap
 _PLAIN_SENTENCE = re.compile(r"[^\W\d_](?:[^\W_]|[ ,'’])*+[.!?]?(?<! )")  # one line, without a mark that could end it
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     """A sentence on one line, and the line breaks that it had."""
 
     text: str

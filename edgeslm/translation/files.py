@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from typing import TextIO
 
 from edgeslm.errors import ArgumentError
 from edgeslm.files import replacing
+from edgeslm.log import logger
 from edgeslm.translation.formats import Format, format_of
 from edgeslm.translation.translator import Stream, Translator
-
-log = logging.getLogger("edgeslm.translate")
 
 Progress = Callable[[str, int, int], None]
 MAX_BYTES = 256 << 20
@@ -115,7 +113,7 @@ def translate_file(
         file.write("".join(pieces).encode("utf-8", "surrogatepass"))
     journal.unlink(missing_ok=True)
     if _digest(read_text(path)) != job["text"]:
-        log.warning("%s: changed meanwhile; %s translates what it was at the beginning", path, out)
+        logger("translate").warning("%s: changed meanwhile; %s translates what it was at the beginning", path, out)
     return FileReport(stream.source, stream.target, len(pieces), resumed, stream.tally.confidence, stream.tally.kept)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from edgeslm import embedded
 from edgeslm.bundle import Bundle
 from edgeslm.engines import registry
 from edgeslm.engines.protocol import Engine
 from edgeslm.errors import BundleError, EngineError
-from edgeslm.generation.options import GENERATION_CONFIG, read_defaults
+from edgeslm.generation.config import GENERATION_CONFIG, eos_ids, read_config
 from edgeslm.tokenizer import TOKENIZER_CONFIG, TOKENIZER_JSON, Tokenizer
 from edgeslm.translation.asking import CLOSED, Asker
 from edgeslm.translation.card import NAME, Card, Pair, read_card
@@ -21,8 +22,7 @@ from edgeslm.translation.protect import Protector
 from edgeslm.translation.search import Searcher
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """How models are opened: as :meth:`~edgeslm.translation.translator.Translator.load` takes it."""
 
     engine: str
@@ -30,8 +30,7 @@ class Settings:
     batch: int
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(NamedTuple):
     """What an open bundle is asked with."""
 
     asker: Asker
@@ -41,7 +40,8 @@ class Opened:
 
 
 class Model:
-    """One bundle. Its tokenizer and engine are opened when something of them is first asked for.
+    """One bundle. Its tokenizer and engine are opened, and its large files checked, when something of them is first
+    asked for.
 
     Attributes:
         card: what it translates.
@@ -122,27 +122,53 @@ class Model:
                 self._opened.asker.close()
 
 
+class _Aside(threading.Thread):
+    """Work that leaves the interpreter free, begun at once."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(name="edgeslm-check", daemon=True)
+        self._work = work
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self._error = error
+
+    def wait(self) -> None:
+        """Raises what it raised."""
+        self.join()
+        if self._error:
+            raise self._error
+
+
 def _open(bundle: Bundle, card: Card, settings: Settings) -> Opened:
+    checked = _Aside(bundle.begin_check("fast"))
     config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
-    tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size)
+    trusted = bundle.folder in embedded.TRANSLATORS
+    tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size, trusted=trusted)
     generation = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
-    ends = read_defaults(generation, tokenizer.eos_id, bundle.spec.vocab_size).eos_ids
+    ends = eos_ids(read_config(generation), tokenizer.eos_id)
     if not ends:
         raise BundleError(f"{bundle.folder}: {GENERATION_CONFIG} names no eos_token_id, so no translation would end")
-    engines = _engines(bundle, settings)
-    asker = Asker(tokenizer, Searcher(engines, ends, settings.batch), bundle.spec.context_length)
+    checked.wait()
+    engine, more = _engines(bundle, settings)
+    searcher = Searcher([engine], ends, settings.batch, more)
+    asker = Asker(tokenizer, searcher, bundle.spec.context_length)
     names = Names(lambda text: tokenizer.encode(text, special_tokens=False), card.capitals)
-    fingerprint = hashlib.sha256(bundle.read(NAME) + engines[0].fingerprint.encode()).hexdigest()
+    fingerprint = hashlib.sha256(bundle.read(NAME) + engine.fingerprint.encode()).hexdigest()
     return Opened(asker, Protector(card.letters, tokenizer.special_tokens), names, fingerprint)
 
 
-def _engines(bundle: Bundle, settings: Settings) -> list[Engine]:
-    """An engine; of native ones a thread each, since a model of some megabytes is too small to be shared out."""
+def _engines(bundle: Bundle, settings: Settings) -> tuple[Engine, list[Callable[[], Engine]]]:
+    """An engine, and what opens more; of native ones a thread each: models of megabytes are too small to share out."""
     name, threads = settings.engine, settings.threads
     native = "onnx" in bundle.manifest.targets and registry.has_native_kernels()
     if name != "native" and not (name == "auto" and native):
-        return [registry.open_engine(bundle, name, threads)]
+        return registry.open_engine(bundle, name, threads), []
     first = registry.open_engine(bundle, "native", 1)
     from edgeslm.engines.native import NativeEngine
 
-    return [first, *(NativeEngine.open(bundle, 1) for _ in range(threads - 1))]
+    return first, [lambda: NativeEngine.open(bundle, 1)] * (threads - 1)

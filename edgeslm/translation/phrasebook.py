@@ -46,6 +46,8 @@ class Phrasebook:
 
 def fits(phrase: str, translation: str) -> bool:
     """Whether both have the same slots, each once, and the phrase begins with a word."""
+    if "{" not in phrase + translation:
+        return bool(phrase.strip(" .,:") and translation)
     slots = sorted(_SLOT.findall(phrase))
     once = len(set(slots)) == len(slots) and slots == sorted(_SLOT.findall(translation))
     return bool(phrase.strip(" .,:") and translation) and once and not _SLOT.match(phrase)
@@ -76,9 +78,8 @@ def _pieces(text: str) -> Iterable[tuple[str, str]]:
 
 @cache  # made when a text needs it: all of a book's would take longer than a sentence's translation
 def _pattern(phrase: str) -> re.Pattern[str]:
-    return re.compile(
-        "".join(re.escape(text) + (f"(?P<{slot[1:-1]}>{SLOTS[slot]})" if slot else "") for text, slot in _pieces(phrase))
-    )
+    pieces = (re.escape(text) + (f"(?P<{slot[1:-1]}>{SLOTS[slot]})" if slot else "") for text, slot in _pieces(phrase))
+    return re.compile("".join(pieces))
 
 
 def _filled(answer: str, match: re.Match[str]) -> str:

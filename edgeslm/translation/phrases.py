@@ -12,6 +12,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edgeslm.translation.card import Card
 from edgeslm.translation.names import NOUN_CAPITALS, Names
@@ -19,8 +20,7 @@ from edgeslm.translation.protect import Kind, Protector, Span
 from edgeslm.translation.split import clauses
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the model made of a text.
 
     Attributes:
@@ -33,8 +33,7 @@ class Answer:
     confidence: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A sentence translated, and the least confidence of the answers that it is made of; 1 where there are none."""
 
     text: str
@@ -98,8 +97,7 @@ def _shouts(text: str) -> bool:
     return len(text) > 3 and text.isupper()
 
 
-@dataclass(frozen=True)
-class _Rules:
+class _Rules(NamedTuple):
     protector: Protector
     names: Names
     stand_ins: Sequence[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from edgeslm.translation.card import Pair
 from edgeslm.translation.document import Sentence
@@ -13,8 +14,7 @@ from edgeslm.translation.phrases import Answer, Outcome
 Step = tuple[Model, Pair]
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(NamedTuple):
     """How translations are looked for, as :meth:`~edgeslm.translation.translator.Translator.translate` takes it."""
 
     beams: int = 1
@@ -27,8 +27,7 @@ class Search:
         return max(self.beams, self.alternatives + bool(self.alternatives))
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """What became of a sentence.
 
     Attributes:

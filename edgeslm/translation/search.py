@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
-import numpy.typing as npt
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgeslm.engines.protocol import Engine, GreedyEngine, Logits
 from edgeslm.engines.session import MAX_TOGETHER, Session, forward_together
 from edgeslm.errors import RewindError
+from edgeslm.lazy_numpy import np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MAX_PERIOD, COPIES = 8, 4  # tokens of a loop, and how often it must come to have run away; as native/greedy.c has it
 REFILLS = 8  # of a batch: new queries join in once so many parts of it have come to an end
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """One answer to find."""
 
     prompt: list[int]
@@ -28,8 +30,7 @@ class Query:
     fresh: bool = False  # no three tokens twice: what is asked of a search whose answer ran away
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An answer, its log probability per token, its end counted, and whether it came to a proper end."""
 
     tokens: list[int]
@@ -236,7 +237,7 @@ class _Greedily:
         self._wanted = max(1, slots // REFILLS)
 
     def start(self, at: int, query: Query) -> None:
-        self._batch.start(at, np.array(query.prompt, np.int32), query.limit, query.fresh)
+        self._batch.start(at, array("i", query.prompt), query.limit, query.fresh)
 
     def run(self) -> list[tuple[int, list[Candidate]]]:
         """Those that have come to an end, some or all."""
@@ -275,7 +276,7 @@ class _Worker:
                 if candidates[0].sound or query.fresh:
                     found[at] = candidates
                 else:
-                    self.start(at, replace(query, fresh=True))
+                    self.start(at, query._replace(fresh=True))
         return found
 
     def close(self) -> None:
@@ -288,15 +289,24 @@ class _Worker:
 class Searcher:
     """Runs queries on engines of one model, each in a thread of its own, several sessions together in each."""
 
-    def __init__(self, engines: Sequence[Engine], ends: frozenset[int], batch: int) -> None:
+    def __init__(
+        self, engines: Iterable[Engine], ends: frozenset[int], batch: int, more: Iterable[Callable[[], Engine]] = ()
+    ) -> None:
         """
         Args:
             engines: with the same weights.
             ends: tokens that end an answer.
             batch: the number of sequences that an engine runs together at most.
+            more: open further engines, which is put off until there is something to do for them.
         """
-        self._engines, self._ends, self._batch = engines, ends, batch
-        self._workers = [_Worker(engine, ends, batch) for engine in engines]
+        self._engines, self._workers = list[Engine](), list[_Worker]()
+        self._more, self._ends, self._batch = list(more), ends, batch
+        for engine in engines:
+            self._add(engine)
+
+    def _add(self, engine: Engine) -> None:
+        self._engines.append(engine)
+        self._workers.append(_Worker(engine, self._ends, self._batch))
 
     def run(self, queries: Iterable[Query | None], count: int) -> list[list[Candidate]]:
         """The answers to each query, best first; those of a query do not depend on the others.
@@ -309,7 +319,10 @@ class Searcher:
             count: of them.
         """
         found: list[list[Candidate]] = [[] for _ in range(count)]
-        waiting = _Waiting(queries, count, min(len(self._engines), count))
+        waiting = _Waiting(queries, count, min(len(self._engines) + len(self._more), count))
+        while len(self._engines) < waiting.takers:
+            self._add(self._more[-1]())
+            self._more.pop()  # only now: it may have failed
         if waiting.takers <= 1:
             self._work(0, waiting, found)
             return found

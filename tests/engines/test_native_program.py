@@ -80,7 +80,7 @@ def test_the_undamaged_parts_run() -> None:
 
 def damage_op(parts: Parts, kind: str, fields: dict[str, Any]) -> None:
     i = next(i for i, op in enumerate(parts.program.ops) if op.kind == kind)
-    parts.program.ops[i] = dataclasses.replace(parts.program.ops[i], **fields)
+    parts.program.ops[i] = parts.program.ops[i]._replace(**fields)
 
 
 OP_DAMAGE: list[tuple[str, dict[str, Any]]] = [

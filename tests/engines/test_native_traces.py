@@ -30,7 +30,8 @@ def test_random_traces_equal_cold_runs_to_the_bit(case: str, tmp_path: Path) -> 
     spec, form, kv_dtype, lengths = CASES[case]
     spec = dataclasses.replace(spec, blocks=tuple(dataclasses.replace(b, mlp=Mlp(33)) for b in spec.blocks))
     entries, file, _ = store(make_weights(spec), form)
-    engine = NativeEngine.from_tensors(spec, entries, {FILE: file}, 2, fingerprint="tiny", kv_dtype=kv_dtype)
+    files = {FILE: memoryview(file)}
+    engine = NativeEngine.from_tensors(spec, entries, files, 2, fingerprint="tiny", kv_dtype=kv_dtype)
     counts = run_traces(engine, -(-COUNT // len(CASES)), lengths, tmp_path, exact=True)
     print(case, dict(counts))
     assert min(counts[what] for what in ("forward", "truncate", "fork", "reload")) > 10

@@ -112,7 +112,7 @@ def open_pair(
 ) -> tuple[NativeEngine, ReferenceEngine]:
     """The native engine and the oracle on the same stored weights."""
     entries, file, stored = store(make_weights(spec, seed), form, group)
-    native = NativeEngine.from_tensors(spec, entries, {FILE: file}, threads, kv_dtype=kv_dtype)
+    native = NativeEngine.from_tensors(spec, entries, {FILE: memoryview(file)}, threads, kv_dtype=kv_dtype)
     return native, ReferenceEngine(spec, DictWeights(stored))
 
 

@@ -55,7 +55,8 @@ def test_mutated_files_are_refused_or_run(tiny_checkpoint: Path, tmp_path: Path)
     convert(tiny_checkpoint, tmp_path / "b", to=("litert",), options=Options("int8"), check=False)
     bundle = Bundle.open(tmp_path / "b")
     files = bundle.target("litert").files
-    model, tokenizer, raw = bundle.map(files["model"]), bundle.read("tokenizer.json"), bundle.read(files["litertlm"])
+    model = np.frombuffer(bundle.map(files["model"]), np.uint8)
+    tokenizer, raw = bundle.read("tokenizer.json"), bundle.read(files["litertlm"])
     accepted = [raw]
     for seed in range(COUNT):
         changed = mutated(raw, random.Random(seed))

@@ -34,7 +34,7 @@ def file(bundle: Bundle) -> Bytes:
 
 
 def check(bundle: Bundle, content: Bytes) -> None:
-    model = bundle.map(bundle.target("litert").files["model"])
+    model = np.frombuffer(bundle.map(bundle.target("litert").files["model"]), np.uint8)
     check_litertlm(content, "m", bundle.spec, model, bundle.read("tokenizer.json"))
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -105,7 +104,7 @@ class Stepwise:
 def test_greedy_scores_are_log_probabilities_per_token(engine: Engine, ends: frozenset[int], fresh: bool) -> None:
     """In the engine as step by step, which ``best_of_all`` is another witness of."""
     for query in queries(4):
-        query = replace(query, fresh=fresh)
+        query = query._replace(fresh=fresh)
         ((inside,),) = Searcher([engine], ends, 4).run([query], 1)
         ((outside,),) = Searcher([cast(Engine, Stepwise(engine))], ends, 4).run([query], 1)
         assert inside.tokens == outside.tokens and inside.score == pytest.approx(outside.score, abs=1e-5)
