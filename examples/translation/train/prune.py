@@ -19,6 +19,7 @@ from typing import Any
 import click
 import corpus
 from tokenizers import Tokenizer
+from vocabulary import save
 
 
 def pairs(outline: dict[str, Any]) -> list[tuple[str, str]]:
@@ -89,7 +90,7 @@ def main(folder: Path, out: Path, data: tuple[Path, ...], size: int) -> None:
     smaller_outline, rows = smaller(outline, chosen(outline["model"]["vocab"], parts(outline), uses, size))
     out.mkdir(parents=True, exist_ok=True)
     shrink(folder, out, rows)
-    (out / "tokenizer.json").write_text(json.dumps(smaller_outline, ensure_ascii=False))
+    save(Tokenizer.from_str(json.dumps(smaller_outline)), out / "tokenizer.json")
     for name in ("generation_config.json", "tokenizer_config.json"):
         shutil.copyfile(folder / name, out / name)
     lost = sum(count for token, count in uses.items() if token not in smaller_outline["model"]["vocab"])
