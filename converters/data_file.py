@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -129,7 +129,7 @@ def _row_offset(entry: TensorEntry, part: str, row: int) -> int:
 
 
 def _with_exponent(entry: TensorEntry, peak: float) -> TensorEntry:
-    return replace(entry, scale_exponent=scale_exponent(peak)) if FORMATS[entry.format].grouped else entry
+    return entry._replace(scale_exponent=scale_exponent(peak)) if FORMATS[entry.format].grouped else entry
 
 
 def _halve_scales(fd: int, entry: TensorEntry) -> None:

@@ -9,7 +9,6 @@ that must keep their name for other readers (``REPLACEABLE``), and files removed
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import os
 import shutil
@@ -47,7 +46,7 @@ class Staging:
             os.link(self.target / name, destination)
         except OSError:  # a file system without hard links
             shutil.copyfile(self.target / name, destination)
-        self.files[name] = dataclasses.replace(self.old.files[name], previous=None)
+        self.files[name] = self.old.files[name]._replace(previous=None)
 
     def path(self, name: str) -> Path:
         """Where to write a new file; :meth:`add` it once it is complete."""
@@ -109,7 +108,7 @@ class Staging:
                     f"{self.target}: already holds another {name}, so it is a bundle of another model or setting: "
                     "choose an empty folder"
                 )
-            entry = dataclasses.replace(entry, previous=FileEntry(before.bytes, before.sha256))
+            entry = entry._replace(previous=FileEntry(before.bytes, before.sha256))
         self.files[name] = entry
         if name not in self._new:
             self._new.append(name)

@@ -9,13 +9,12 @@ provenance      source, model type, licence, version of edgeslm: for people; not
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeslm.errors import BundleError, ModelFormatError
 from edgeslm.files import open_plain
@@ -29,8 +28,7 @@ MAX_MANIFEST_BYTES = 64 << 20
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 
-@dataclass(frozen=True)
-class FileEntry:
+class FileEntry(NamedTuple):
     """One file of the bundle.
 
     ``previous`` is the content that a re-conversion was replacing under the same name: files are replaced just after
@@ -53,16 +51,14 @@ class FileEntry:
         return (self.sha256, self.previous.sha256) if self.previous else (self.sha256,)
 
 
-@dataclass(frozen=True)
-class PartEntry:
+class PartEntry(NamedTuple):
     """Where one part of a tensor lies in the target's data file."""
 
     offset: int
     bytes: int
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """One weight: format, logical shape, and the place of its parts in ``file``."""
 
     format: str
@@ -102,14 +98,20 @@ class Manifest:
         return {
             "format": {"name": FORMAT_NAME, "version": "{}.{}".format(*FORMAT_VERSION)},
             "provenance": self.provenance,
-            "files": {k: dataclasses.asdict(v) for k, v in self.files.items()},
-            "targets": {k: dataclasses.asdict(v) for k, v in self.targets.items()},
+            "files": _plain(self.files),
+            "targets": {k: _plain(vars(v)) for k, v in self.targets.items()},
             "spec": spec_to_json(self.spec),
         }
 
     def dumps(self) -> bytes:
         """The bytes of ``edgeslm.json``."""
         return (json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples within objects as objects."""
+    found = value._asdict() if isinstance(value, FileEntry | TensorEntry | PartEntry) else value
+    return {k: _plain(v) for k, v in found.items()} if isinstance(found, dict) else found
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -214,7 +216,7 @@ def _check_version(r: _Reader) -> None:
 
 def _file(r: _Reader) -> FileEntry:
     previous = _plain_file(r.child("previous")) if r.value.get("previous") is not None else None
-    return dataclasses.replace(_plain_file(r), previous=previous)
+    return _plain_file(r)._replace(previous=previous)
 
 
 def _plain_file(r: _Reader) -> FileEntry:
