@@ -326,6 +326,31 @@ def test_of_several_bundles_each_is_opened_when_it_is_needed(tmp_path: Path) -> 
         found.translate("I am here.", "en", "de")
 
 
+def test_a_damaged_file_is_found_when_its_bundle_is_needed(tmp_path: Path) -> None:
+    for name, size in (("model.onnx.data", 1 << 20), ("tokenizer.json", 0)):
+        folder = Path(shutil.copytree(embedded.MORE, tmp_path / name))
+        raw = bytearray((folder / name).read_bytes())
+        assert len(raw) > size  # above it, only once it is needed
+        raw[-2] ^= 1
+        (folder / name).write_bytes(raw)
+        with pytest.raises(BundleError, match=rf"{name}: expected sha256"):
+            Translator.load(folder)
+    with Translator.load([embedded.BUNDLE, tmp_path / "model.onnx.data"], threads=1) as found:
+        assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
+        for _ in range(2):
+            with pytest.raises(BundleError, match=r"model\.onnx\.data: expected sha256"):
+                found.translate("Ich bin hier.", "de", "en")
+
+
+def test_only_the_package_s_own_tokenizers_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+    monkeypatch.setattr("edgeslm.tokenizer_check.check_tokenizer_json", seen.append)
+    folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / "copy"))
+    for path, checked in ((embedded.BUNDLE, 0), (embedded.MORE, 0), (folder, 1)):
+        Translator.load(path).close()
+        assert len(seen) == checked
+
+
 def test_of_two_bundles_for_a_pair_the_first_translates(tmp_path: Path, translator: Translator) -> None:
     other = Path(shutil.copytree(embedded.MORE, tmp_path / "other"))
     shutil.copyfile(embedded.BUNDLE / "translation.json", other / "translation.json")
