@@ -26,7 +26,9 @@ FORMATS = ("text", "markdown", "html", "srt")
 
 @click.command(short_help="Translate text, Markdown, subtitles or HTML, offline.")
 @click.argument("text")
-@click.option("--from", "source", metavar="LANG", help="Language of the text; default: detected, or what leads there.")
+@click.option(
+    "--from", "source", metavar="LANG", help="Language of the text; default: what it tells, or what leads there."
+)
 @click.option("--to", "target", metavar="LANG", help="Language to translate to; default: the only one from there.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the translation of a file here.")
 @click.option("--resume", is_flag=True, help="Go on with a translation to --out that was killed.")

@@ -8,12 +8,16 @@ stand_ins    names that it carries over unchanged ("Tom"), to hold the place of 
 max_words    the longest sentence that it was trained on, in words; longer ones are cut at clauses
 capitals     words with a capital that it translates ("Swedish"), though its tokenizer cuts them; all others of that
              kind are names that it has not seen, and kept; left out: it is shown all names
+words        {"en": "the you is …", "de": …}: words that tell a text's language, each common in one and in no other;
+             left out: a library tells it
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from edgeslm.bundle import Bundle
@@ -57,6 +61,7 @@ class Card(NamedTuple):
     stand_ins: tuple[str, ...]
     max_words: int
     capitals: frozenset[str] | None = None
+    words: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 def read_card(bundle: Bundle) -> Card:
@@ -80,14 +85,14 @@ def parse_card(raw: bytes) -> Card:
     if not pairs:
         raise BundleError(f"{NAME}: pairs: expected at least one")
     letters = tuple((value[0], value[1]) for value in _texts(values, "letters") if _expect_range(value))
-    words = values.get("max_words", 32)
-    if type(words) is not int or not 1 <= words <= 4096:
-        raise BundleError(f"{NAME}: max_words: expected 1..4096, found {words!r}")
+    longest = values.get("max_words", 32)
+    if type(longest) is not int or not 1 <= longest <= 4096:
+        raise BundleError(f"{NAME}: max_words: expected 1..4096, found {longest!r}")
     stand_ins = _texts(values, "stand_ins")
     if not all(name.isalpha() and len(name) <= 64 for name in stand_ins):
         raise BundleError(f"{NAME}: stand_ins: expected words of letters, found {stand_ins!r:.80}")
     capitals = frozenset(_texts(values, "capitals")) if "capitals" in values else None
-    return Card(pairs, letters, stand_ins, words, capitals)
+    return Card(pairs, letters, stand_ins, longest, capitals, _words(values))
 
 
 def _list(values: dict[str, Any], key: str) -> list[Any]:
@@ -102,6 +107,13 @@ def _texts(values: dict[str, Any], key: str) -> tuple[str, ...]:
     if not all(isinstance(value, str) and value for value in found):
         raise BundleError(f"{NAME}: {key}: expected strings")
     return tuple(found)
+
+
+def _words(values: dict[str, Any]) -> dict[str, frozenset[str]]:
+    found = values.get("words", {})
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise BundleError(f"{NAME}: words: expected an object of strings, a language's words in each")
+    return {language: frozenset(text.split()) for language, text in found.items()}
 
 
 def _expect_range(value: str) -> bool:

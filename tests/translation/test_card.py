@@ -37,7 +37,16 @@ def test_damaged_cards(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "others", [{"letters": ["za"]}, {"letters": ["abc"]}, {"max_words": 0}, {"stand_ins": [""]}, {"stand_ins": ["a.*"]}]
+    "others",
+    [
+        {"letters": ["za"]},
+        {"letters": ["abc"]},
+        {"max_words": 0},
+        {"stand_ins": [""]},
+        {"stand_ins": ["a.*"]},
+        {"words": []},
+        {"words": {"en": ["the"]}},
+    ],
 )
 def test_damaged_details(others: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match=next(iter(others))):

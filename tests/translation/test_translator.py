@@ -185,11 +185,33 @@ def no_detection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_detection")
-def test_a_base_install_takes_the_only_language_there_is(translator: Translator) -> None:
-    found = translator.translate("I need new shoes.", target="de")
-    assert (found.text, found.source) == ("Ich brauche neue Schuhe.", "en")
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Where is the station?", "en"),
+        ("I don’t know that.", "en"),
+        ("Wo ist der Bahnhof?", "de"),
+        ("OÙ EST LA GARE ?", "fr"),
+        ("¿Dónde está la estación?", "es"),
+        ("He said: Ich weiß es nicht, aber sie kommt morgen.", "de"),
+    ],
+)
+def test_common_words_tell_a_language_on_a_base_install(translator: Translator, text: str, language: str) -> None:
+    assert translator.language(text) == language
+
+
+@pytest.mark.usefixtures("no_detection")
+@pytest.mark.parametrize(
+    "text", ["Brr 3!", "OK, Tom.", "not nicht", "{xyz}%1$s \ud800" + 1000 * "x " + "ich bin nicht", ""]
+)
+def test_a_base_install_takes_the_only_language_there_is(translator: Translator, text: str) -> None:
+    assert translator.translate(text, target="de").source == "en"
     with pytest.raises(MissingExtraError, match=r"edgeslm\[translate\].*--from"):
-        translator.translate("Ich bin hier.", target="en")
+        translator.translate(text, target="en")
+
+
+@pytest.mark.usefixtures("no_detection")
+def test_a_model_of_one_direction_needs_no_language() -> None:
     with Translator.load(embedded.BUNDLE) as one_way:
         assert one_way.translate("I need new shoes.").target == "de"
 
@@ -372,3 +394,17 @@ def test_closed(tmp_path: Path) -> None:
 
 def test_a_sentence_on_many_lines_is_laid_out_again() -> None:
     assert Sentence("a b", ("\n",), (0.5,)).laid_out("c d") == "c\nd"
+
+
+@pytest.mark.usefixtures("no_detection")
+def test_words_are_those_of_a_card_that_has_them_for_all_languages(tmp_path: Path) -> None:
+    two, three = {"en": "on go", "de": "so auf"}, {"en": "go to", "de": "auf zu", "fr": "on va"}
+    folders = []
+    for name, pairs, words in (("2", ["en-de"], two), ("3", ["en-de", "fr-en"], three)):
+        folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / name))
+        found = [dict(zip(("source", "target"), p.split("-"), strict=True), prompt="{text}") for p in pairs]
+        rewrite(folder, "translation.json", json.dumps({"pairs": found, "words": words}).encode())
+        folders.append(folder)
+    with Translator.load(folders) as several, Translator.load(folders[0]) as one:
+        assert several.language("on va") == "fr" and several.language("go auf to") == "en"
+        assert one.language("on va") == "en"

@@ -23,6 +23,7 @@ import click
 import corpus
 import phrasebook
 import prepare
+from common_words import common_words
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
@@ -124,7 +125,9 @@ def in_phrases(books: dict[tuple[str, str], dict[str, str]], tokens: Tokenizer) 
     return {word for word in words if min(pieces(tokens, word), pieces(tokens, word.lower())) >= names.PIECES}
 
 
-def translation(books: dict[tuple[str, str], dict[str, str]], known: set[str]) -> dict[str, object]:
+def translation(
+    books: dict[tuple[str, str], dict[str, str]], known: set[str], words: dict[str, str]
+) -> dict[str, object]:
     return {
         "pairs": [
             {"source": source, "target": target, "prompt": f"<s><2{target}> {{text}}<sep>", "phrases": book}
@@ -134,6 +137,7 @@ def translation(books: dict[tuple[str, str], dict[str, str]], known: set[str]) -
         "stand_ins": ["Tom", "Boston", "London"],
         "max_words": 20,
         "capitals": sorted(known),
+        "words": words,
     }
 
 
@@ -197,7 +201,7 @@ def main(
     tokens, held_out = Tokenizer.from_file(str(run / "tokenizer.json")), prepare.held_out(kept_out)
     known_phrases = {pair: phrases(books, pair, held_out) for pair in pairs}
     known = capitals(data, tokens) | in_phrases(known_phrases, tokens)
-    made = translation(known_phrases, known)
+    made = translation(known_phrases, known, common_words(data))
     (out / "translation.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
     (out / "README.md").write_text(text)
     click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
