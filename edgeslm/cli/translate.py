@@ -34,6 +34,7 @@ FORMATS = ("text", "markdown", "html", "srt")
 @click.option("--resume", is_flag=True, help="Go on with a translation to --out that was killed.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: what the file's name tells, else text.")
 @click.option("--beams", "--beam", type=click.IntRange(1, 16), default=1, show_default=True, help="Ways compared.")
+@click.option("--rerank", is_flag=True, help="Let all models that have the pair, or lead back, choose: better, slower.")
 @click.option("--alternatives", type=click.IntRange(0, 15), default=0, metavar="N", help="N other translations too.")
 @click.option(
     "--min-confidence",
@@ -62,6 +63,7 @@ def command(
     resume: bool,
     form: Format | None,
     beams: int,
+    rerank: bool,
     alternatives: int,
     min_confidence: float,
     models: tuple[Path, ...],
@@ -78,7 +80,7 @@ def command(
     edgeslm translate "Where is the train station?" --to de
     edgeslm translate "Wo ist der Bahnhof?" --to en
     edgeslm translate README.md --from en --to de -o LIESMICH.md
-    edgeslm translate film.en.srt --from en --to de -o film.de.srt --beams 4
+    edgeslm translate film.en.srt --from en --to de -o film.de.srt --beams 4 --rerank
     echo "I need new shoes." | edgeslm translate - --from en --to de --json
     """
     path = _file(text)
@@ -103,6 +105,7 @@ def command(
                     format=form,
                     beams=beams,
                     min_confidence=min_confidence,
+                    rerank=rerank,
                     resume=resume,
                     progress=show,
                 )
@@ -120,6 +123,7 @@ def command(
                 beams=beams,
                 alternatives=alternatives,
                 min_confidence=min_confidence,
+                rerank=rerank,
             )
             if as_json:
                 print_json(dataclasses.asdict(found))
@@ -127,7 +131,9 @@ def command(
                 click.echo("\n".join([found.text, *found.alternatives]))
             _note(found, min_confidence)
             return 0
-        stream = translator.stream(content, source, target, format=form, beams=beams, min_confidence=min_confidence)
+        stream = translator.stream(
+            content, source, target, format=form, beams=beams, min_confidence=min_confidence, rerank=rerank
+        )
         _print(stream)
         _note(stream.tally, min_confidence)
     return 0

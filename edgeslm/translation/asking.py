@@ -23,6 +23,7 @@ class Asker:
     def __init__(self, tokenizer: Tokenizer, searcher: Searcher, context_length: int) -> None:
         self._tokenizer, self._context = tokenizer, context_length
         self._searcher: Searcher | None = searcher
+        self._lead: str | None = None  # white space that answers begin with, once there was one
         self._turn = threading.Lock()
 
     def ask(self, texts: Sequence[str], pair: Pair, beams: int) -> list[list[Answer]]:
@@ -33,23 +34,49 @@ class Asker:
         """
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))  # long ones first
         with self._turn:
-            if self._searcher is None:
-                raise EngineError(CLOSED)
-            found = self._searcher.run((self._query(pair, texts[i], beams) for i in order), len(texts))
+            found = self._open().run((self._query(pair, texts[i], beams) for i in order), len(texts))
         answers = dict(zip(order, map(self._answers, found), strict=True))
         return [answers[i] for i in range(len(texts))]
+
+    def score(self, answered: Sequence[tuple[str, str]], pair: Pair) -> list[float]:
+        """The log probability per token of answers to texts, (text, answer) each; -inf of those that are too long.
+
+        Raises:
+            As :meth:`ask`.
+        """
+        with self._turn:
+            searcher, texts = self._open(), list(dict.fromkeys(text for text, _ in answered))
+            if texts and self._lead is None:
+                self._answers(searcher.run([self._query(pair, texts[0], beams=1)], 1)[0])
+            jobs: dict[str, dict[str, list[int]]] = {text: {} for text in texts}
+            for text, answer in answered:
+                jobs[text][answer] = self._encode((self._lead or "") + answer)
+            found = searcher.score([(self._encode(pair.ask(text)), list(some.values())) for text, some in jobs.items()])
+        scores = {text: dict(zip(jobs[text], some, strict=True)) for text, some in zip(texts, found, strict=True)}
+        return [scores[text][answer] for text, answer in answered]
+
+    def _open(self) -> Searcher:
+        if self._searcher is None:
+            raise EngineError(CLOSED)
+        return self._searcher
+
+    def _encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, special_tokens=False)
 
     def _query(self, pair: Pair, text: str, beams: int) -> Query | None:
         if len(text) > LONGEST_TEXT:
             return None
-        prompt = self._tokenizer.encode(pair.ask(text), special_tokens=False)
+        prompt = self._encode(pair.ask(text))
         limit = 2 * len(prompt) + MARGIN
         return Query(prompt, limit, beams) if len(prompt) + limit <= self._context else None
 
     def _answers(self, candidates: Sequence[Candidate]) -> list[Answer]:
         found: dict[str, Answer] = {}  # a text may come more than once, in other tokens: its best place counts
         for c in candidates:
-            text = self._tokenizer.decode(c.tokens).strip()
+            raw = self._tokenizer.decode(c.tokens)
+            text = raw.strip()
+            if self._lead is None and text:
+                self._lead = raw[: len(raw) - len(raw.lstrip())]
             found.setdefault(text, Answer(text, c.sound, math.exp(c.score)))
         return list(found.values()) or [Answer("", sound=False)]
 

@@ -72,6 +72,7 @@ def translate_file(
     format: Format | None = None,
     beams: int = 1,
     min_confidence: float = 0.0,
+    rerank: bool = False,
     resume: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> FileReport:
@@ -82,7 +83,7 @@ def translate_file(
 
     Args:
         format: by default, what the name of the file tells.
-        min_confidence: as :meth:`Translator.translate` takes it.
+        beams, min_confidence, rerank: as :meth:`Translator.translate` takes them.
         progress: called with what is running, pieces done and pieces in all.
 
     Raises:
@@ -93,13 +94,13 @@ def translate_file(
 
     def translate(source: str | None, target: str | None, skip: int = 0) -> Stream:
         return translator.stream(
-            text, source, target, format=form, beams=beams, min_confidence=min_confidence, skip=skip
+            text, source, target, format=form, beams=beams, min_confidence=min_confidence, rerank=rerank, skip=skip
         )
 
     stream = translate(source, target)
     job = {"text": _digest(text), "from": stream.source, "to": stream.target, "format": form, "beams": beams}
-    job["min_confidence"] = min_confidence
-    job["model"] = translator.fingerprint(stream.source, stream.target)
+    job |= {"min_confidence": min_confidence, "rerank": rerank}
+    job["model"] = translator.fingerprint(stream.source, stream.target, rerank)
     journal = out.with_name(f".{out.name}.translating")
     pieces = _read_journal(journal, job) if resume else []
     resumed = len(pieces)

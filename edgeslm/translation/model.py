@@ -100,6 +100,14 @@ class Model:
         asked = iter(self.open().asker.ask(left, pair, beams))
         return [next(asked) if found is None else [Answer(found)] for found in known]
 
+    def score(self, answered: Sequence[tuple[str, str]], pair: Pair) -> list[float]:
+        """The log probability per token of answers to texts, (text, answer) each; -inf of those that are too long.
+
+        Raises:
+            As :meth:`ask`.
+        """
+        return self.open().asker.score(answered, pair)
+
     def open(self) -> Opened:
         """Open tokenizer and engine, unless they are.
 

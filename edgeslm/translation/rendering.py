@@ -6,12 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from edgeslm.translation.card import Pair
 from edgeslm.translation.document import Sentence
-from edgeslm.translation.model import Model
 from edgeslm.translation.phrases import Answer, Outcome
-
-Step = tuple[Model, Pair]
+from edgeslm.translation.weighing import Step
 
 
 class Search(NamedTuple):
@@ -20,6 +17,7 @@ class Search(NamedTuple):
     beams: int = 1
     alternatives: int = 0
     min_confidence: float = 0.0
+    rerank: bool = False
 
     @property
     def lines(self) -> int:
@@ -62,7 +60,7 @@ def render(sentences: Sequence[Sentence], steps: Sequence[Step], search: Search)
     Raises:
         As :meth:`Model.ask`.
     """
-    ask = [_Ranked(model, pair, search.lines) for model, pair in steps]
+    ask = [_Ranked(step, search.lines) for step in steps]
     ranked = [_translated(sentences, ask, rank) for rank in range(search.alternatives + 1)]
     return [_rendered(one, found, search) for one, found in zip(sentences, zip(*ranked, strict=True), strict=True)]
 
@@ -71,7 +69,8 @@ def _translated(sentences: Sequence[Sentence], ask: Sequence[_Ranked], rank: int
     found = [Outcome(sentence.text) for sentence in sentences]
     for asked in ask:
         asked.rank = rank
-        new = asked.model.translate([outcome.text for outcome in found], asked.pair.source, asked)
+        model, pair = asked.step.there[0]
+        new = model.translate([outcome.text for outcome in found], pair.source, asked)
         found = [Outcome(b.text, min(a.confidence, b.confidence)) for a, b in zip(found, new, strict=True)]
     return found
 
@@ -86,13 +85,12 @@ def _rendered(sentence: Sentence, found: Sequence[Outcome], search: Search) -> R
 class _Ranked:
     """Asks for each text once, and gives of its answers the one of a rank, or the last."""
 
-    model: Model
-    pair: Pair
+    step: Step
     beams: int
     rank: int = 0
     known: dict[str, list[Answer]] = field(default_factory=dict)
 
     def __call__(self, texts: Sequence[str]) -> list[Answer]:
         new = [text for text in dict.fromkeys(texts) if text not in self.known]
-        self.known.update(zip(new, self.model.ask(new, self.pair, self.beams), strict=True))
+        self.known.update(zip(new, self.step.ask(new, self.beams), strict=True))
         return [answers[min(self.rank, len(answers) - 1)] for answers in map(self.known.__getitem__, texts)]

@@ -13,6 +13,7 @@ from edgeslm.engines.protocol import Engine, GreedyEngine, Logits
 from edgeslm.engines.session import MAX_TOGETHER, Session, forward_together
 from edgeslm.errors import RewindError
 from edgeslm.lazy_numpy import np
+from edgeslm.translation import scoring
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -319,22 +320,44 @@ class Searcher:
             count: of them.
         """
         found: list[list[Candidate]] = [[] for _ in range(count)]
-        waiting = _Waiting(queries, count, min(len(self._engines) + len(self._more), count))
-        while len(self._engines) < waiting.takers:
+        waiting = _Waiting(queries, count, self._takers(count))
+        self._share(waiting.takers, lambda number: self._work(number, waiting, found), waiting.send_home)
+        return found
+
+    def score(self, jobs: Sequence[tuple[list[int], list[list[int]]]]) -> list[list[float]]:
+        """Of prompts and answers to each, the answers' log probabilities per token, their end counted."""
+        found: list[list[float]] = [[] for _ in jobs]
+        takers, ends = self._takers(len(jobs)), sorted(self._ends)
+
+        def work(number: int) -> None:
+            with self._engines[number].new_session() as session:
+                for at in range(number, len(jobs), takers):
+                    found[at] = scoring.score(session, *jobs[at], ends)
+
+        self._share(takers, work)
+        return found
+
+    def _takers(self, count: int) -> int:
+        """Engines that so many things to do are shared out to, opened."""
+        takers = max(1, min(len(self._engines) + len(self._more), count))
+        while len(self._engines) < takers:
             self._add(self._more[-1]())
             self._more.pop()  # only now: it may have failed
-        if waiting.takers <= 1:
-            self._work(0, waiting, found)
-            return found
+        return takers
+
+    def _share(self, takers: int, work: Callable[[int], None], give_up: Callable[[], None] = lambda: None) -> None:
+        """Work with the first engines, each in a thread."""
+        if takers <= 1:
+            work(0)
+            return
         from concurrent.futures import ThreadPoolExecutor  # takes a while
 
-        with ThreadPoolExecutor(waiting.takers) as pool:
+        with ThreadPoolExecutor(takers) as pool:
             try:
-                for future in [pool.submit(self._work, i, waiting, found) for i in range(waiting.takers)]:
+                for future in [pool.submit(work, number) for number in range(takers)]:
                     future.result()
             finally:
-                waiting.send_home()
-        return found
+                give_up()
 
     def _work(self, number: int, waiting: _Waiting, found: list[list[Candidate]]) -> None:
         worker = self._workers[number]
