@@ -7,7 +7,8 @@ Dauphin and Auli, "Simple and Effective Noisy Channel Modeling for Neural Machin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from edgeslm.translation.card import Pair
@@ -43,27 +44,28 @@ class Step(NamedTuple):
         open_ = [i for i, text in enumerate(texts) if pair.phrasebook.get(text) is None]
         asked = [texts[i] for i in open_]
         more = [model.ask(asked, pair, beams) for model, pair in others]
-        union = [_sound(answers) for answers in zip([found[i] for i in open_], *more, strict=True)]
-        for i, weighed in zip(open_, self._weighed(asked, union), strict=True):
-            found[i] = weighed or found[i]
+        for i, *some in zip(open_, *more, strict=True):
+            found[i] = _union([found[i], *some])
+        undecided = [i for i in open_ if len(found[i]) > 1 and found[i][0].sound]
+        weighed = self._weighed([(texts[i], answer.text) for i in undecided for answer in found[i]])
+        for i in undecided:
+            found[i] = [answer for _, answer in sorted(islice(weighed, len(found[i])), key=lambda one: -one[0])]
         return found
 
-    def _weighed(self, texts: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[list[Answer]]:
-        pairs = [(text, candidate) for text, some in zip(texts, candidates, strict=True) for candidate in some]
-        there = _mean(model.score(pairs, pair) for model, pair in self.there)
-        back = _mean(model.score([(b, a) for a, b in pairs], pair) for model, pair in self.back)
-        scores = iter(zip(there, back or [0.0] * len(pairs), strict=True))
-        found = []
-        for some in candidates:
-            scored = [(text, *next(scores)) for text in some]
-            scored.sort(key=lambda item: -(item[1] + BACK * item[2]))
-            found.append([Answer(text, confidence=math.exp(likely)) for text, likely, _ in scored])
-        return found
+    def _weighed(self, answered: Sequence[tuple[str, str]]) -> Iterator[tuple[float, Answer]]:
+        """Answers to texts, (text, answer) each, with their weight."""
+        there = _mean(model.score(answered, pair) for model, pair in self.there)
+        back = _mean(model.score([(b, a) for a, b in answered], pair) for model, pair in self.back)
+        for (_, answer), likely, leads_back in zip(answered, there, back or [0.0] * len(answered), strict=True):
+            yield likely + BACK * leads_back, Answer(answer, confidence=math.exp(likely))
 
 
-def _sound(answers: Iterable[Sequence[Answer]]) -> list[str]:
-    """The texts of all that came to an end, each once."""
-    return list(dict.fromkeys(answer.text for some in answers for answer in some if answer.sound))
+def _union(found: Sequence[Sequence[Answer]]) -> list[Answer]:
+    """All answers that came to an end, each text once; the first one's where there are none."""
+    answers: dict[str, Answer] = {}
+    for answer in (answer for some in found for answer in some if answer.sound):
+        answers.setdefault(answer.text, answer)
+    return list(answers.values()) or list(found[0])
 
 
 def _mean(votes: Iterable[Sequence[float]]) -> list[float]:

@@ -64,9 +64,11 @@ def test_all_that_have_the_pair_have_a_say_and_those_that_lead_back() -> None:
 
 
 def test_what_the_card_knows_and_what_did_not_come_to_an_end_stays() -> None:
-    runs = Thinks([Answer("C", sound=False)], {})
+    runs = Thinks([Answer("C", sound=False), Answer("E", sound=False)], {})
     assert texts(step(ONE, runs, back=[BACKWARDS]).ask(["Hi"], 2)) == [["Hallo."]]
-    assert texts(step(runs, runs, back=[BACKWARDS]).ask(["Hi", "x"], 2)) == [["Hallo."], ["C"]]
+    assert texts(step(runs, runs, back=[BACKWARDS]).ask(["Hi", "x"], 2)) == [["Hallo."], ["C", "E"]]
+    assert not step(runs, runs).ask(["x"], 2)[0][0].sound
+    assert texts(step(runs, OTHER).ask(["x"], 1)) == [["D"]]  # nothing to choose
     assert step(ONE, OTHER, back=[BACKWARDS]).ask([], 2) == []
 
 
