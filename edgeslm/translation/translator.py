@@ -15,7 +15,7 @@ from edgeslm.errors import ArgumentError, MissingExtraError
 from edgeslm.translation.card import Pair
 from edgeslm.translation.detect import detect
 from edgeslm.translation.document import Sentence, cut
-from edgeslm.translation.formats import Format
+from edgeslm.translation.formats import Format, blocks
 from edgeslm.translation.model import Model, Settings
 from edgeslm.translation.rendering import Rendered, Search, Tally, render
 from edgeslm.translation.routes import Route, Routes
@@ -206,7 +206,7 @@ class Translator:
         if isinstance(texts, str):
             raise ArgumentError("texts: expected a sequence of strings, found one string: use translate()")
         search = _search(beams, alternatives, min_confidence, rerank)
-        routes = [self._route(text, source, target) for text in texts]
+        routes = [self._route(text, source, target, format) for text in texts]
         results: dict[int, Translation] = {}
         for route in dict.fromkeys(routes):
             chosen = [i for i, found in enumerate(routes) if found == route]
@@ -240,7 +240,7 @@ class Translator:
         Raises:
             As :meth:`translate`; errors in arguments are raised here.
         """
-        route = self._route(text, source, target)
+        route = self._route(text, source, target, format)
         search = _search(beams, 0, min_confidence, rerank)
         parts, tally = self._cut(text, format, route), Tally()
         _check_number("skip", skip, 0, len(parts))
@@ -263,13 +263,14 @@ class Translator:
                     yield part
             size = min(4 * size, WINDOW)
 
-    def language(self, text: str) -> str:
+    def language(self, text: str, format: Format = "text") -> str:
         """The language of a text, among those of :attr:`pairs`.
 
         Raises:
             MissingExtraError, ArgumentError: as :meth:`translate`.
         """
-        return detect(text, self.routes.languages, self._words)
+        told = (block.text for block in blocks(text, format) if not block.literal)  # scripts are in English everywhere
+        return detect(told, self.routes.languages, self._words)
 
     def close(self) -> None:
         """Free the models. Closing again does nothing; translating then raises EngineError."""
@@ -284,17 +285,17 @@ class Translator:
     ) -> None:
         self.close()
 
-    def _route(self, text: str, source: str | None, target: str | None) -> Route:
+    def _route(self, text: str, source: str | None, target: str | None, format: Format) -> Route:
         if not isinstance(text, str):
             raise ArgumentError(f"text: expected a string, found {type(text).__name__}")
         if source is None:
-            source = self._source(text, target)
+            source = self._source(text, target, format)
         return self.routes.route(source, self.routes.target(source, target))
 
-    def _source(self, text: str, target: str | None) -> str:
+    def _source(self, text: str, target: str | None, format: Format) -> str:
         """The text's language; where that would take a library that is missing, the only one that it can be."""
         try:
-            return self.language(text)
+            return self.language(text, format)
         except MissingExtraError:
             if (only := self.routes.only_source(target)) is None:
                 raise

@@ -210,6 +210,16 @@ def test_a_base_install_takes_the_only_language_there_is(translator: Translator,
         translator.translate(text, target="en")
 
 
+def test_a_page_is_in_the_language_of_what_is_read(translator: Translator) -> None:
+    script = "<script>" + 100 * "// this is not what you think it is\n" + "</script>"
+    body = '<p class="the one for you">Der <b title="of the">Hund</b> ist hier.</p>'
+    page = f"<html><head>{script}</head><body>{body}</body></html>"
+    assert translator.language(page, "html") == "de"
+    assert translator.translate(page, target="en", format="html").source == "de"
+    assert translator.language(f"```\n{script}\n```\n\nWo ist der Hund?\n", "markdown") == "de"
+    assert translator.language("<b title='of the house is not'>Der</b>") == "de"
+
+
 @pytest.mark.usefixtures("no_detection")
 def test_a_model_of_one_direction_needs_no_language() -> None:
     with Translator.load(embedded.BUNDLE) as one_way:
