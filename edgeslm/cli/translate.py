@@ -33,8 +33,17 @@ FORMATS = ("text", "markdown", "html", "srt")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the translation of a file here.")
 @click.option("--resume", is_flag=True, help="Go on with a translation to --out that was killed.")
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: what the file's name tells, else text.")
-@click.option("--beams", "--beam", type=click.IntRange(1, 16), default=1, show_default=True, help="Ways compared.")
-@click.option("--rerank", is_flag=True, help="Let all models that have the pair, or lead back, choose: better, slower.")
+@click.option(
+    "--beams",
+    "--beam",
+    type=click.IntRange(1, 16),
+    help="Ways compared; default: 4 for TEXT, 1, which is fast, for a file and stdin.",
+)
+@click.option(
+    "--rerank/--no-rerank",
+    default=None,
+    help="Let all models that have the pair, or lead back, choose: better, slower; default: for TEXT.",
+)
 @click.option("--alternatives", type=click.IntRange(0, 15), default=0, metavar="N", help="N other translations too.")
 @click.option(
     "--min-confidence",
@@ -62,8 +71,8 @@ def command(
     out: Path | None,
     resume: bool,
     form: Format | None,
-    beams: int,
-    rerank: bool,
+    beams: int | None,
+    rerank: bool | None,
     alternatives: int,
     min_confidence: float,
     models: tuple[Path, ...],
@@ -75,6 +84,7 @@ def command(
 
     Markup, placeholders, numbers, paragraphs and line breaks are kept. With --out the translation appears once it is
     complete; until then a hidden file beside it holds what is done. Where the model is unsure, a note says so.
+    A TEXT is translated as well as can be, files and stdin fast: --beams 4 --rerank has them translated as well.
 
     \b
     edgeslm translate "Where is the train station?" --to de
@@ -90,6 +100,8 @@ def command(
         raise click.UsageError("--resume: only with --out, where the translation is to go on")
     if out is not None and alternatives:
         raise click.UsageError("--alternatives: not with --out")
+    typed = path is None and text != "-"
+    beams, rerank = (4 if typed else 1) if beams is None else beams, typed if rerank is None else rerank
     from edgeslm.translation.files import translate_file
     from edgeslm.translation.translator import Translator
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgeslm import Translator
+
 Edgeslm = Callable[..., Any]
 WAY = ("--from", "en", "--to", "de", "--threads", 1)
 
@@ -11,6 +13,17 @@ WAY = ("--from", "en", "--to", "de", "--threads", 1)
 def test_a_text(edgeslm: Edgeslm) -> None:
     done = edgeslm("translate", "I need new shoes.", *WAY)
     assert (done.code, done.out, done.err) == (0, "Ich brauche neue Schuhe.\n", "")
+
+
+def test_what_is_typed_is_translated_well_and_what_is_long_fast(edgeslm: Edgeslm) -> None:
+    text = "You have 3 new messages."
+    with Translator.load(threads=1) as translator:
+        well, fast = (translator.translate(text, "en", "de", **how).text for how in ({"beams": 4, "rerank": True}, {}))
+    assert well != fast
+    assert edgeslm("translate", text, *WAY).out == f"{well}\n"
+    assert edgeslm("translate", text, *WAY, "--beams", 1, "--no-rerank").out == f"{fast}\n"
+    assert edgeslm("translate", "-", *WAY, stdin=text.encode()).out == f"{fast}\n"
+    assert edgeslm("translate", "-", *WAY, "--beams", 4, "--rerank", stdin=text.encode()).out == f"{well}\n"
 
 
 def test_stdin_json_and_alternatives(edgeslm: Edgeslm) -> None:
