@@ -109,6 +109,11 @@ SIMDE_ADD __m512i simde_cvtps_epi32(__m512 v) {
     simde_512 u = {.ps = v};
     return simde_si_of(_mm256_cvtps_epi32(u.ps2[0]), _mm256_cvtps_epi32(u.ps2[1]));
 }
+SIMDE_ADD __m256i simde_cvtepi32_epi16(__m512i v) {
+    union { __m512i v; int16_t lanes[32]; } u = {v};
+    for (int i = 0; i < 16; i++) u.lanes[i] = u.lanes[2 * i];
+    return (simde_512){.si = u.v}.si2[0];
+}
 #define SIMDE_WIDEN(name, of8)                                                            \
     SIMDE_ADD __m512i simde_##name(__m128i v) {                                           \
         return simde_si_of(of8(v), of8(_mm_unpackhi_epi64(v, v)));                        \
@@ -129,6 +134,7 @@ SIMDE_WIDEN2(cvtepi8_epi16, _mm256_cvtepi8_epi16)
     _mm256_set_m128i(_mm256_cvtps_ph((simde_512){.ps = (v)}.ps2[1], rounding), _mm256_cvtps_ph((simde_512){.ps = (v)}.ps2[0], rounding))
 #define _mm512_cvtepi32_ps simde_cvtepi32_ps
 #define _mm512_cvtps_epi32 simde_cvtps_epi32
+#define _mm512_cvtepi32_epi16 simde_cvtepi32_epi16
 #define _mm512_cvtepu8_epi32 simde_cvtepu8_epi32
 #define _mm512_cvtepi8_epi32 simde_cvtepi8_epi32
 #define _mm512_cvtepu16_epi32 simde_cvtepu16_epi32
@@ -163,9 +169,15 @@ SIMDE_ADD int32_t simde_reduce_add_epi32(__m512i v) {
     for (int i = 0; i < 16; i++) sum += u.lanes[i];
     return (int32_t)sum;
 }
+SIMDE_ADD int32_t simde_reduce_max_epi32(__m512i v) {
+    union { __m512i v; int32_t lanes[16]; } u = {v};
+    for (int i = 1; i < 16; i++) u.lanes[0] = u.lanes[0] > u.lanes[i] ? u.lanes[0] : u.lanes[i];
+    return u.lanes[0];
+}
 #define _mm512_reduce_add_ps simde_reduce_add_ps
 #define _mm512_reduce_max_ps simde_reduce_max_ps
 #define _mm512_reduce_add_epi32 simde_reduce_add_epi32
+#define _mm512_reduce_max_epi32 simde_reduce_max_epi32
 
 /* AVX-VNNI: the same instructions, encoded for CPUs without AVX-512. */
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
