@@ -95,17 +95,18 @@ static slm_seen seen_of(const tile *t, int64_t i, int64_t block) {
     return first < stop ? (slm_seen){(int32_t)first, (int32_t)stop} : (slm_seen){0, 0};
 }
 
-static slm_kv_view rows_of(const tile *t, int64_t block) { return slm_kv_at(t->cache, t->kv_head, block * SLM_KV_BLOCK); }
+static slm_kv_view rows_of(const tile *t, int64_t kv_head, int64_t block) {
+    return slm_kv_at(t->cache, kv_head, block * SLM_KV_BLOCK);
+}
 
-/* Block `block` of those before `stop`, which the thread goes on with. */
-static void attend_block(const tile *t, int64_t block, int64_t stop, state part) {
+/* A block, behind which the thread most likely goes on with `next`. */
+static void attend_block(const tile *t, int64_t block, slm_kv_view next, state part) {
     const slm_layer *a = t->layer;
     const slm_program *p = &t->pass->runner->program;
     for (int64_t i = 0; i < t->rows; i++)
         for (int64_t h = 0; h < t->heads; h++) t->seen[i * t->heads + h] = seen_of(t, i, block);
-    slm_attend call = {t->q,     t->rows * t->heads, a->head_dim, t->seen,    rows_of(t, block), a->softcap, part.max,
-                       part.sum, part.acc,           t->scratch,  .next = {0}};
-    if (block + 1 < stop) call.next = rows_of(t, block + 1);
+    slm_attend call = {t->q,     t->rows * t->heads, a->head_dim, t->seen,    rows_of(t, t->kv_head, block), a->softcap, part.max,
+                       part.sum, part.acc,           t->scratch,  next};
     t->pass->runner->kernels->attend[p->kv_format](&call);
 }
 
@@ -135,10 +136,9 @@ static void close_tile(const tile *t, state total) {
 
 static void attend_alone(const tile *t) {
     int64_t first = first_block(t), stop = stop_block(t);
-    attend_block(t, first, stop, t->total);
-    for (int64_t b = first + 1; b < stop; b++) {
-        attend_block(t, b, stop, t->part);
-        merge(t, t->total, t->part);
+    for (int64_t b = first; b < stop; b++) {
+        attend_block(t, b, b + 1 < stop ? rows_of(t, t->kv_head, b + 1) : (slm_kv_view){0}, b == first ? t->total : t->part);
+        if (b > first) merge(t, t->total, t->part);
     }
     close_tile(t, t->total);
 }
@@ -156,34 +156,41 @@ static int64_t cut_tiles(slm_pass *pass, int64_t size) {
 
 static int is_lone_tile(const slm_pass *pass) { return pass->runner->tiles[1] == pass->rows; }
 
-/* The blocks of a lone tile: `count` runs of `size` each. */
+/* The blocks of a lone tile, in `runs` of about the same size. */
 typedef struct block_cut {
-    int64_t blocks, size, count;
+    int64_t first, blocks, runs;
 } block_cut;
 
 static block_cut cut_blocks(const slm_pass *pass, const slm_layer *a) {
     tile t = {.pass = pass, .layer = a, .rows = pass->rows};
-    int64_t blocks = stop_block(&t) - first_block(&t);
-    int64_t size = 1 + blocks * a->n_kv_heads / (pass->runner->threads * PIECES_PER_THREAD);
-    return (block_cut){blocks, size, (blocks + size - 1) / size};
+    int64_t first = first_block(&t), blocks = stop_block(&t) - first;
+    int64_t runs = (pass->runner->threads * PIECES_PER_THREAD + a->n_kv_heads - 1) / a->n_kv_heads;
+    return (block_cut){first, blocks, runs < blocks ? runs : blocks};
 }
+
+/* The first block of a run, counted from the first that the tile sees. */
+static int64_t run_start(block_cut c, int64_t run) { return c.blocks * run / c.runs; }
 
 int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op) {
     const slm_layer *a = pass->runner->program.layers + op->layer;
     int64_t tiles = cut_tiles(pass, slm_attend_tile(a));
     if (tiles > 1) return tiles * a->n_kv_heads;
-    int64_t count = cut_blocks(pass, a).count;
-    for (int64_t h = 0; h < a->n_kv_heads; h++) atomic_store(pass->runner->unfinished + h, count);
-    return count * a->n_kv_heads;
+    int64_t runs = cut_blocks(pass, a).runs;
+    for (int64_t h = 0; h < a->n_kv_heads; h++) atomic_store(pass->runner->unfinished + h, runs);
+    return runs * a->n_kv_heads;
 }
 
-/* Run i of the blocks of a lone tile. */
-static void attend_shared(const tile *t, int64_t i) {
+/* A run of the blocks of a lone tile. Behind it the thread takes up the same run of the next head, or the next run. */
+static void attend_shared(const tile *t, int64_t run) {
     block_cut c = cut_blocks(t->pass, t->layer);
-    int64_t n_q = t->rows * t->heads, floats = state_floats(t->layer, n_q);
+    int64_t next_head = (t->kv_head + 1) % t->layer->n_kv_heads, next_run = next_head ? run : run + 1;
+    slm_kv_view after = next_run < c.runs ? rows_of(t, next_head, c.first + run_start(c, next_run)) : (slm_kv_view){0};
+    int64_t n_q = t->rows * t->heads, floats = state_floats(t->layer, n_q), stop = run_start(c, run + 1);
     float *partials = t->pass->runner->partials + t->kv_head * c.blocks * floats;
-    int64_t first = first_block(t), stop = (i + 1) * c.size < c.blocks ? (i + 1) * c.size : c.blocks;
-    for (int64_t b = i * c.size; b < stop; b++) attend_block(t, first + b, first + stop, state_at(partials + b * floats, n_q));
+    for (int64_t b = run_start(c, run); b < stop; b++) {
+        slm_kv_view next = b + 1 < stop ? rows_of(t, t->kv_head, c.first + b + 1) : after;
+        attend_block(t, c.first + b, next, state_at(partials + b * floats, n_q));
+    }
     if (atomic_fetch_sub(t->pass->runner->unfinished + t->kv_head, 1) > 1) return;
     state total = state_at(partials, n_q);
     for (int64_t b = 1; b < c.blocks; b++) merge(t, total, state_at(partials + b * floats, n_q));
