@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 import threading
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from edgeslm import _native
@@ -66,6 +68,8 @@ class NativeEngine:
             raise BundleError(f"{bundle.folder}: target 'onnx' has no tensor table; convert the model again")
         files = {name: bundle.map(name) for name in {t.file for t in tensors.values()}}
         engine = cls.from_tensors(bundle.spec, tensors, files, threads, bundle.fingerprint("onnx"), kv_dtype)
+        if bundle.spec.tied:  # else an embedding's rows, wanted one at a time, would come 2 MB at a time
+            want_huge_pages(files.values())
         whole = (t for name, t in tensors.items() if name != "embed" or bundle.spec.tied)  # else a row at a time
         map_pages_soon([_part(t, part, files) for t in whole for part in t.parts if part != "scales"])
         return engine
@@ -171,6 +175,15 @@ class NativeCache:
 
     def close(self) -> None:
         self.session.close()
+
+
+def want_huge_pages(files: Iterable[memoryview]) -> None:
+    """Have what the system is yet to read of mapped files read into huge pages, where it has such."""
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)
+    for file in files:
+        if advice is not None and isinstance(file.obj, mmap.mmap):
+            with suppress(OSError):  # a kernel without
+                file.obj.madvise(advice)
 
 
 def map_pages_soon(areas: list[memoryview]) -> None:
