@@ -14,6 +14,7 @@ from edgeslm.translation.search import Candidate, Query, Searcher
 
 LONGEST_TEXT = 2000  # characters: far beyond a sentence, and soon split into tokens
 CLOSED = "this translator is closed; load it again with edgeslm.Translator.load()"
+PROBE = "Tom."  # whose answer tells how answers begin
 MARGIN = 4  # tokens: an answer may have this many more than twice as many tokens as its prompt
 
 
@@ -23,7 +24,7 @@ class Asker:
     def __init__(self, tokenizer: Tokenizer, searcher: Searcher, context_length: int) -> None:
         self._tokenizer, self._context = tokenizer, context_length
         self._searcher: Searcher | None = searcher
-        self._lead: str | None = None  # white space that answers begin with, once there was one
+        self._lead: str | None = None  # the white space that answers begin with
         self._turn = threading.Lock()
 
     def ask(self, texts: Sequence[str], pair: Pair, beams: int) -> list[list[Answer]]:
@@ -46,14 +47,19 @@ class Asker:
         """
         with self._turn:
             searcher, texts = self._open(), list(dict.fromkeys(text for text, _ in answered))
-            if texts and self._lead is None:
-                self._answers(searcher.run([self._query(pair, texts[0], beams=1)], 1)[0])
+            if self._lead is None:
+                self._lead = self._find_lead(searcher, pair)
             jobs: dict[str, dict[str, list[int]]] = {text: {} for text in texts}
             for text, answer in answered:
-                jobs[text][answer] = self._encode((self._lead or "") + answer)
+                jobs[text][answer] = self._encode(self._lead + answer)
             found = searcher.score([(self._encode(pair.ask(text)), list(some.values())) for text, some in jobs.items()])
         scores = {text: dict(zip(jobs[text], some, strict=True)) for text, some in zip(texts, found, strict=True)}
         return [scores[text][answer] for text, answer in answered]
+
+    def _find_lead(self, searcher: Searcher, pair: Pair) -> str:
+        found = searcher.run([self._query(pair, PROBE, beams=1)], 1)[0]
+        answer = self._tokenizer.decode(found[0].tokens) if found else ""
+        return answer[: len(answer) - len(answer.lstrip())]
 
     def _open(self) -> Searcher:
         if self._searcher is None:
@@ -73,10 +79,7 @@ class Asker:
     def _answers(self, candidates: Sequence[Candidate]) -> list[Answer]:
         found: dict[str, Answer] = {}  # a text may come more than once, in other tokens: its best place counts
         for c in candidates:
-            raw = self._tokenizer.decode(c.tokens)
-            text = raw.strip()
-            if self._lead is None and text:
-                self._lead = raw[: len(raw) - len(raw.lstrip())]
+            text = self._tokenizer.decode(c.tokens).strip()
             found.setdefault(text, Answer(text, c.sound, math.exp(c.score)))
         return list(found.values()) or [Answer("", sound=False)]
 

@@ -98,7 +98,7 @@ class Translator:
         threads: int | None = None,
         batch: int = 32,
     ) -> Translator:
-        """Open bundles for translation; without a path the embedded ones, English to German and German to English.
+        """Open bundles for translation; without a path the embedded ones: English from and to German, French, Spanish.
 
         Of several, each is opened when it is first needed; where two have the same pair, the first translates it.
 
