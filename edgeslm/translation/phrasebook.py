@@ -27,20 +27,20 @@ class Phrasebook:
         self._plain = dict[str, str]()
         self._slotted = defaultdict[str, list[tuple[str, str]]](list)  # by their first word
         for phrase, translation in phrases.items():
-            key, answer = _key(phrase), _ended(translation)
-            if _SLOT.search(key):
-                self._slotted[_first(key)].append((key, answer))
+            key = _key(phrase)
+            if "{" in key:
+                self._slotted[_first(key)].append((key, translation))
             else:
-                self._plain.setdefault(key, answer)
+                self._plain.setdefault(key, translation)
 
     def get(self, text: str) -> str | None:
         """The translation of a text, with an end."""
         key = _key(text)
         if (found := self._plain.get(key)) is not None:
-            return found
-        for phrase, answer in self._slotted.get(_first(key), ()):
+            return _ended(found)
+        for phrase, translation in self._slotted.get(_first(key), ()):
             if match := _pattern(phrase).fullmatch(key):
-                return _filled(answer, match)
+                return _filled(_ended(translation), match)
         return None
 
 

@@ -6,7 +6,6 @@ import math
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgeslm.engines.protocol import Engine, GreedyEngine, Logits
@@ -75,18 +74,17 @@ def _candidate(tokens: list[int], score: float, sound: bool) -> Candidate:
     return Candidate(tokens, score / (len(tokens) + sound), sound)
 
 
-@dataclass
-class _Beam:
+class _Beam(NamedTuple):
     session: Session
-    tokens: list[int] = field(default_factory=list)
-    score: float = 0.0
+    tokens: list[int]
+    score: float
 
 
 class Beams:
     """Beam search: the answers of the highest log probability per token that are found in ``beams`` lines at a time."""
 
     def __init__(self, query: Query, session: Session, ends: frozenset[int]) -> None:
-        self.query, self._ends, self._lines = query, ends, [_Beam(session)]
+        self.query, self._ends, self._lines = query, ends, [_Beam(session, [], 0.0)]
         self._looked_at = query.beams * (1 + len(ends))  # so that as many are left where every line ends
         self._ended: list[Candidate] = []
         self.feed = [query.prompt[session.length :]]
