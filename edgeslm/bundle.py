@@ -17,8 +17,8 @@ from edgeslm.files import open_plain
 from edgeslm.manifest import FileEntry, Manifest, TargetEntry, read_manifest
 from edgeslm.spec import DecoderSpec, spec_to_json
 
-Check = Literal["small", "fast", "full"]
-HASHED: dict[Check, int] = {"small": 1 << 20, "fast": 64 << 20, "full": 1 << 62}  # files up to this size are hashed
+Check = Literal["sizes", "fast", "full"]
+HASHED: dict[Check, int] = {"sizes": -1, "fast": 64 << 20, "full": 1 << 62}  # files up to this size are hashed
 MAX_SMALL_FILE = 256 << 20  # the largest tokenizer.json in the field is about 40 MB
 
 
@@ -57,8 +57,7 @@ class Bundle:
         It does so mostly in one call for each file, the largest first, which leaves the interpreter free for others.
 
         Args:
-            how: "fast" compares sha256 of files up to 64 MB, "full" of all, "small" of those up to 1 MB, for whoever
-                comes back to the others.
+            how: "fast" compares sha256 of files up to 64 MB, "full" of all, "sizes" of none: for whoever comes back.
 
         Raises:
             BundleError: what is wrong, in which file. The check that is returned raises it, too.

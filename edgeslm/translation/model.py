@@ -40,8 +40,7 @@ class Opened(NamedTuple):
 
 
 class Model:
-    """One bundle. Its tokenizer and engine are opened, and its large files checked, when something of them is first
-    asked for.
+    """One bundle. Its files are checked, and tokenizer and engine opened, when something of them is first asked for.
 
     Attributes:
         card: what it translates.
@@ -154,6 +153,20 @@ class _Aside(threading.Thread):
 
 def _open(bundle: Bundle, card: Card, settings: Settings) -> Opened:
     checked = _Aside(bundle.begin_check("fast"))
+    try:
+        tokenizer, ends = _open_tokenizer(bundle)
+    finally:
+        checked.wait()  # where both fail, what it raises tells more
+    engine, more = _engines(bundle, settings)
+    searcher = Searcher([engine], ends, settings.batch, more)
+    asker = Asker(tokenizer, searcher, bundle.spec.context_length)
+    names = Names(lambda text: tokenizer.encode(text, special_tokens=False), card.capitals)
+    fingerprint = hashlib.sha256(bundle.read(NAME) + engine.fingerprint.encode()).hexdigest()
+    return Opened(asker, Protector(card.letters, tokenizer.special_tokens), names, fingerprint)
+
+
+def _open_tokenizer(bundle: Bundle) -> tuple[Tokenizer, frozenset[int]]:
+    """It, and the tokens that end answers."""
     config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
     trusted = bundle.folder in embedded.TRANSLATORS
     tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size, trusted=trusted)
@@ -161,13 +174,7 @@ def _open(bundle: Bundle, card: Card, settings: Settings) -> Opened:
     ends = eos_ids(read_config(generation), tokenizer.eos_id)
     if not ends:
         raise BundleError(f"{bundle.folder}: {GENERATION_CONFIG} names no eos_token_id, so no translation would end")
-    checked.wait()
-    engine, more = _engines(bundle, settings)
-    searcher = Searcher([engine], ends, settings.batch, more)
-    asker = Asker(tokenizer, searcher, bundle.spec.context_length)
-    names = Names(lambda text: tokenizer.encode(text, special_tokens=False), card.capitals)
-    fingerprint = hashlib.sha256(bundle.read(NAME) + engine.fingerprint.encode()).hexdigest()
-    return Opened(asker, Protector(card.letters, tokenizer.special_tokens), names, fingerprint)
+    return tokenizer, ends
 
 
 def _engines(bundle: Bundle, settings: Settings) -> tuple[Engine, list[Callable[[], Engine]]]:

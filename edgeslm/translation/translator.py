@@ -120,7 +120,7 @@ class Translator:
         if not paths:
             raise ArgumentError("path: expected a bundle's folder, or several, found an empty sequence")
         settings = Settings(engine, resolve_threads(threads), batch)
-        models = [Model(Bundle.open(folder, "small"), settings) for folder in paths]
+        models = [Model(Bundle.open(folder, "sizes"), settings) for folder in paths]
         if len(models) == 1:
             models[0].open()
         return cls(models)

@@ -359,19 +359,18 @@ def test_of_several_bundles_each_is_opened_when_it_is_needed(tmp_path: Path) -> 
 
 
 def test_a_damaged_file_is_found_when_its_bundle_is_needed(tmp_path: Path) -> None:
-    for name, size in (("model.onnx.data", 1 << 20), ("tokenizer.json", 0)):
+    for name in ("model.onnx.data", "tokenizer.json"):
         folder = Path(shutil.copytree(embedded.MORE, tmp_path / name))
         raw = bytearray((folder / name).read_bytes())
-        assert len(raw) > size  # above it, only once it is needed
         raw[-2] ^= 1
         (folder / name).write_bytes(raw)
         with pytest.raises(BundleError, match=rf"{name}: expected sha256"):
             Translator.load(folder)
-    with Translator.load([embedded.BUNDLE, tmp_path / "model.onnx.data"], threads=1) as found:
-        assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
-        for _ in range(2):
-            with pytest.raises(BundleError, match=r"model\.onnx\.data: expected sha256"):
-                found.translate("Ich bin hier.", "de", "en")
+        with Translator.load([embedded.BUNDLE, folder], threads=1) as found:
+            assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
+            for _ in range(2):
+                with pytest.raises(BundleError, match=rf"{name}: expected sha256"):
+                    found.translate("Ich bin hier.", "de", "en")
 
 
 def test_only_the_package_s_own_tokenizers_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
