@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def decoded(plan: DataPlan, file: Path) -> ArraySource:
     for name, e in plan.tensors.items():
         layout = FORMATS[e.format].layout(e.shape, e.group_size)
         parts = {
-            k: np.frombuffer(raw, p.dtype, p.nbytes // p.dtype.itemsize, e.parts[k].offset).reshape(p.shape)
+            k: np.frombuffer(raw, p.dtype, math.prod(p.shape), e.parts[k].offset).reshape(p.shape)
             for k, p in layout.items()
         }
         arrays[name] = FORMATS[e.format].decode(parts, e.shape, e.group_size)
