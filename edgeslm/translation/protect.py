@@ -128,11 +128,7 @@ _PLAIN = r"\s.,;:!?¿¡'\"()\-–—…“”„‘’‚«»"
 
 
 class Protector:
-    """Finds the spans of texts for one model.
-
-    Attributes:
-        answers: for what the model answers, where no letter is foreign.
-    """
+    """Finds the spans of texts for one model."""
 
     def __init__(self, letters: Sequence[tuple[str, str]] = (), special: Sequence[str] = ()) -> None:
         """
@@ -140,7 +136,7 @@ class Protector:
             letters: ranges of letters that the model knows; with none, it knows all.
             special: tokens that mean something to the model, such as "</s>", and must not come from a text.
         """
-        self.answers = Protector((), special) if letters else self
+        self._letters, self._special = letters, special
         known = "".join(f"{re.escape(a)}-{re.escape(b)}" for a, b in letters)
         foreign = rf"(?:[^\W\d_](?<![{known}]))+" if known else r"(?!)"
         # Everything but letters, spaces and the marks of plain sentences.
@@ -157,10 +153,15 @@ class Protector:
         self._source = "|".join(f"({'|'.join(patterns)})" for _, patterns in groups)
         # Nearly every sentence has no span, which this finds out at a fraction of the cost.
         unusual = rf"[^{known or _ANY_LETTER}{_PLAIN}]|[^\w{_PLAIN}]|[\d_]|{_CONTROLS}"  # × and ÷ stand among letters
-        inside = [re.escape(token) for token in special if not re.search(unusual, token)]
+        inside = [re.escape(token) for token in special if not set(token) & set("<>[]{}|_")]  # which are unusual
         self._suspect = re.compile(
             "|".join([unusual, r"[.:]\w|[a-z][A-Z]|[A-Z]-[A-Z]|(?<!\w)-\w|\(\)|\w\(|\(\(|www", *inside])
         )
+
+    @cached_property
+    def answers(self) -> Protector:
+        """For what the model answers, where no letter is foreign."""
+        return Protector((), self._special) if self._letters else self
 
     def spans(self, text: str) -> list[Span]:
         """What is to be kept, in order; spans may touch, and do not overlap."""
