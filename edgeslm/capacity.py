@@ -9,7 +9,7 @@ Sources: proc(5), getrlimit(2), the kernel's Documentation/admin-guide/cgroup-v2
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,21 +46,24 @@ def _machine(root: Path) -> Iterator[Limit]:
 
 
 def _control_groups(root: Path) -> Iterator[Limit]:
-    free_swap = _table(root / "proc/meminfo").get("SwapFree", 0)
     for group in dict.fromkeys(groups(root, "memory")):
-        swap = _number(group / "memory.swap.max") - _number(group / "memory.swap.current")
-        yield from _group_limit(group, "memory.max", "memory.current", "", min(max(swap, 0), free_swap))
-        yield from _group_limit(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        yield from _group_limit(group, "memory.max", "memory.current", "", lambda group: _swap(root, group))
+        yield from _group_limit(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_", lambda group: 0)
 
 
-def _group_limit(group: Path, limit: str, usage: str, prefix: str, swap: int = 0) -> Iterator[Limit]:
+def _swap(root: Path, group: Path) -> int:
+    swap = _number(group / "memory.swap.max") - _number(group / "memory.swap.current")
+    return min(max(swap, 0), _table(root / "proc/meminfo").get("SwapFree", 0))
+
+
+def _group_limit(group: Path, limit: str, usage: str, prefix: str, swap: Callable[[Path], int]) -> Iterator[Limit]:
     """One group's limit, in the files of version 2 or 1; pages of files are not used memory, as they can be dropped."""
     most = _number(group / limit)
     if 0 < most < NO_LIMIT:
         statistics = _table(group / "memory.stat")
         cached = sum(statistics.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
         left = max(most - _number(group / usage) + cached, 0)
-        yield Limit(left + swap, f"memory of control group {group.name or '/'} ({limit})")
+        yield Limit(left + swap(group), f"memory of control group {group.name or '/'} ({limit})")
 
 
 def _resources(root: Path) -> Iterator[Limit]:
