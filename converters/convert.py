@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,11 +22,12 @@ from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging, stage
 from edgeslm.converters.verify import Report, target_json, verify
 from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.log import logger
 from edgeslm.manifest import NAME, Manifest, TargetEntry
 from edgeslm.spec import DecoderSpec
 from edgeslm.tokenizer import Tokenizer
 
-log = logging.getLogger("edgeslm.convert")
+log = logger("convert")
 
 Progress = Callable[[str, int, int], None]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from edgeslm.converters.safetensors_file import StoredTensor, read_safetensors
 from edgeslm.errors import CheckpointError, MissingExtraError, UnsupportedModelError
+from edgeslm.log import logger
 from edgeslm.manifest import parse_json
 
-log = logging.getLogger("edgeslm.convert")
+log = logger("convert")
 
 CONFIG = "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

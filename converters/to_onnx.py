@@ -6,7 +6,6 @@ The same folder opens in onnxruntime-genai, which reads ``genai_config.json``.
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +19,14 @@ from edgeslm.converters.policy import Options
 from edgeslm.converters.staging import Staging
 from edgeslm.decoder import build
 from edgeslm.errors import UnsupportedModelError
+from edgeslm.log import logger
 from edgeslm.manifest import TargetEntry
 from edgeslm.spec import DecoderSpec
 
 if TYPE_CHECKING:
     from edgeslm.converters.checkpoint import Checkpoint
 
-log = logging.getLogger("edgeslm.convert")
+log = logger("convert")
 
 GENAI_CONFIG = "genai_config.json"
 SUFFIXES = {"model": ".onnx", "model_all": "_all.onnx", "data": ".onnx.data"}

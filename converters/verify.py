@@ -13,7 +13,6 @@ beyond the model's windows, so do these.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -35,12 +34,13 @@ from edgeslm.converters.reference_answer import (
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import ENGINES, engines_for, open_engine
 from edgeslm.errors import ArgumentError, BundleError
+from edgeslm.log import logger
 from edgeslm.manifest import TargetEntry
 from edgeslm.tflite.container import check_litertlm
 from edgeslm.tokenizer import TOKENIZER_JSON
 from edgeslm.weights import F32Array
 
-log = logging.getLogger("edgeslm.verify")
+log = logger("verify")
 
 # Limits by quantisation level, the finest first: each names a measurement and its bound.
 Limits = dict[str, float]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import edgeslm
+import edgeslm.converters
 
 HEAVY = {
     *("tokenizers", "jinja2", "rich", "click", "onnx", "onnxruntime", "safetensors", "huggingface_hub", "torch"),
@@ -41,10 +42,23 @@ def test_a_translation_does_not_load_what_takes_longer_than_it() -> None:
     assert not loaded_by(code) & {"numpy", "logging", "ctypes"}
 
 
-def test_the_library_prints_nothing() -> None:
-    code = "from edgeslm.log import logger; logger('part').error('unseen')"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from edgeslm.log import logger; logger('part').error('unseen')",
+        "import edgeslm.converters.convert, logging; logging.getLogger('edgeslm.convert').error('unseen')",
+    ],
+)
+def test_the_library_prints_nothing(code: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_every_logger_is_one_that_prints_nothing() -> None:
+    package = Path(edgeslm.__file__).parent
+    sources = [p for folder in (package, Path(edgeslm.converters.__file__).parent) for p in folder.rglob("*.py")]
+    direct = [p.name for p in sources if 'getLogger("edgeslm' in p.read_text("utf-8")]
+    assert len(sources) > 100 and direct == ["log.py"]
 
 
 def test_every_export_is_there() -> None:

@@ -139,6 +139,18 @@ def test_a_card_has_dates_written_out_and_no_phrase_that_a_name_decides(tmp_path
     assert phrasebook.for_card(book, True, set())["anmelden"] == "log in"
 
 
+def test_common_words_are_those_of_one_language_alone(tmp_path: Path) -> None:
+    sys.path.insert(0, str(RECIPE))
+    try:
+        import common_words
+    finally:
+        sys.path.remove(str(RECIPE))
+    (tmp_path / "en-de.tsv").write_text("I'm in\tich bin in\nI’m here\tich auch\n", "utf-8")
+    (tmp_path / "en-fr.tsv").write_text("in here\tje suis ici\n", "utf-8")
+    found = common_words.common_words(tmp_path / name for name in ("en-de.tsv", "en-fr.tsv"))
+    assert found == {"en": "i'm here", "de": "ich bin auch", "fr": "je suis ici"}  # "in" is German, too
+
+
 def test_a_pruned_vocabulary_keeps_what_its_tokens_are_made_of() -> None:
     sys.path.insert(0, str(RECIPE))
     try:

@@ -22,7 +22,7 @@ def common_words(data: Iterable[Path]) -> dict[str, str]:
         languages = corpus.direction(path)
         for pair in corpus.read(path):
             for language, sentence in zip(languages, pair, strict=True):
-                found.setdefault(language, Counter()).update(set(words(sentence)))
+                found.setdefault(language, Counter()).update(list(dict.fromkeys(words(sentence))))
                 sentences[language] += 1
 
     def share(word: str, language: str) -> float:
