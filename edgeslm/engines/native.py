@@ -187,8 +187,9 @@ def want_huge_pages(files: Iterable[memoryview]) -> None:
 
 
 def map_pages_soon(areas: list[memoryview]) -> None:
-    """Have the pages of mapped files mapped in the background."""
-    threading.Thread(target=_native.map_pages, args=(areas,), name="edgeslm-pages", daemon=True).start()
+    """Have the pages of mapped files mapped in the background; without a thread for it, each is when it is used."""
+    with suppress(RuntimeError):
+        threading.Thread(target=_native.map_pages, args=(areas,), name="edgeslm-pages", daemon=True).start()
 
 
 def _run(sessions: list[_native.Session], starts: list[int], counts: list[int], ids: Ids, rows: Rows) -> Logits:

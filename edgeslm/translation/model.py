@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from edgeslm import embedded
@@ -136,7 +137,8 @@ class _Aside(threading.Thread):
         super().__init__(name="edgeslm-check", daemon=True)
         self._work = work
         self._error: BaseException | None = None
-        self.start()
+        with suppress(RuntimeError):  # the system gives no thread: wait() does the work
+            self.start()
 
     def run(self) -> None:
         try:
@@ -146,7 +148,10 @@ class _Aside(threading.Thread):
 
     def wait(self) -> None:
         """Raises what it raised."""
-        self.join()
+        if self.ident is None:
+            self.run()
+        else:
+            self.join()
         if self._error:
             raise self._error
 

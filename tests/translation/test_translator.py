@@ -7,6 +7,7 @@ import re
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -371,6 +372,19 @@ def test_a_damaged_file_is_found_when_its_bundle_is_needed(tmp_path: Path) -> No
             for _ in range(2):
                 with pytest.raises(BundleError, match=rf"{name}: expected sha256"):
                     found.translate("Ich bin hier.", "de", "en")
+
+
+def test_without_threads_for_it_all_is_checked_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / "copy"))
+    (folder / "README.md").write_bytes((folder / "README.md").read_bytes()[::-1])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Translator.load(embedded.BUNDLE, threads=1) as found:
+        assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
+    with pytest.raises(BundleError, match=r"README\.md: expected sha256"):
+        Translator.load(folder, threads=1)
 
 
 def test_only_the_package_s_own_tokenizers_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
