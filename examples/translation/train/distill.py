@@ -40,7 +40,7 @@ def done(parts: Path) -> dict[str, str]:
 
 
 def from_bundle(
-    teachers: tuple[Path, ...], source: str, target: str, beam: int, device: str, threads: int | None
+    teachers: tuple[Path, ...], source: str, target: str, beam: int, weigh: bool, device: str, threads: int | None
 ) -> Translate:
     import edgeslm
 
@@ -48,17 +48,17 @@ def from_bundle(
         raise click.UsageError("expected one bundle as the teacher, or checkpoints")
     translator = edgeslm.Translator.load(teachers[0], threads=threads)
     return lambda texts: enumerate(
-        found.text for found in translator.translate_batch(texts, source, target, beams=beam)
+        found.text for found in translator.translate_batch(texts, source, target, beams=beam, rerank=weigh)
     )
 
 
 def from_checkpoints(
-    teachers: tuple[Path, ...], source: str, target: str, beam: int, device: str, threads: int | None
+    teachers: tuple[Path, ...], source: str, target: str, beam: int, weigh: bool, device: str, threads: int | None
 ) -> Translate:
     tokens = batches.tokenizer(teachers[0])
     kind = torch.bfloat16 if device == "cuda" else torch.float32
     models = [network.load(folder).to(device, kind).eval() for folder in teachers]
-    return lambda texts: search.translate(models, tokens, target, texts, beam)
+    return lambda texts: search.translate(models, tokens, target, texts, beam, source if weigh else None)
 
 
 @click.command(help=__doc__)
@@ -80,6 +80,7 @@ def from_checkpoints(
     help="What prepare.py made: its dev and test sets.",
 )
 @click.option("--beam", default=4, show_default=True, help="Lines of the beam search; 1 is greedy.")
+@click.option("--weigh", is_flag=True, help="Weigh answers by the way back, which the teacher has to know.")
 @click.option("--reverse", is_flag=True, help="Write (teacher's text, sentence) instead of (sentence, teacher's text).")
 @click.option("--threads", type=int, help="CPU threads (all).")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
@@ -89,6 +90,7 @@ def main(
     teachers: tuple[Path, ...],
     data: Path,
     beam: int,
+    weigh: bool,
     reverse: bool,
     threads: int | None,
     device: str,
@@ -98,7 +100,7 @@ def main(
     workers.begin()
     source, target = corpus.direction(out)[:: -1 if reverse else 1]
     translate = from_bundle if (teachers[0] / "edgeslm.json").exists() else from_checkpoints
-    made_of = translate(teachers, source, target, beam, device, threads)
+    made_of = translate(teachers, source, target, beam, weigh, device, threads)
     sentences = list(dict.fromkeys(pair[0] for path in sources for pair in corpus.read(path)))
     parts = out.with_suffix(".parts")
     made = done(parts)

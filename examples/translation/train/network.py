@@ -219,17 +219,14 @@ class Decoder(nn.Module):
         states = self(batch.ids, mask=self.mask(batch.prompts, batch.ids.shape[1]))[0]
         return self.logits(states.flatten(0, 1).index_select(0, batch.asked))
 
-    def loss(self, batch: Batch, smoothing: float, teacher: Decoder | None = None, soft: float = 0.0) -> Tensor:
+    def loss(self, batch: Batch, smoothing: float, soft: float = 0.0) -> Tensor:
         """Mean cross entropy, in nats, of a batch's answers.
 
         `soft` is the share in it of the cross entropy with what a teacher gives each token: word-level distillation
         (Kim and Rush 2016, https://aclanthology.org/D16-1139).
         """
-        wanted, given = batch.ids.flatten()[batch.asked + 1], None
-        if teacher:
-            with torch.no_grad():
-                given = teacher.answers(batch)
-        return cross(self.answers(batch), wanted, smoothing, given, soft)
+        wanted = batch.ids.flatten()[batch.asked + 1]
+        return cross(self.answers(batch), wanted, smoothing, batch.likely, soft if batch.likely else 0.0)
 
     def compile_for_training(self) -> None:
         """Compiles a layer, once for all of them: on a GPU, much of the time goes into small steps. (The loss would be
@@ -238,12 +235,17 @@ class Decoder(nn.Module):
             layer.compile(dynamic=True)
 
 
-def cross(logits: Tensor, wanted: Tensor, smoothing: float, given: Tensor | None, soft: float) -> Tensor:
-    logits = logits.float()
-    loss = functional.cross_entropy(logits, wanted, label_smoothing=smoothing)
-    if given is None:
-        return loss
-    return (1 - soft) * loss + soft * functional.cross_entropy(logits, given.float().softmax(-1))
+def cross(logits: Tensor, wanted: Tensor, smoothing: float, likely: Pair | None, soft: float) -> Tensor:
+    """`likely`: the ids and probabilities (answers, k) of the tokens that a teacher finds likeliest; what is left of
+    its probability is taken to lie evenly on all tokens."""
+    found = logits.float().log_softmax(-1)
+    even = found.mean(-1)
+    loss = (smoothing - 1) * found.gather(1, wanted[:, None])[:, 0] - smoothing * even
+    if likely and soft:
+        ids, shares = likely
+        given = -(shares * found.gather(1, ids)).sum(1) - (1 - shares.sum(1)) * even
+        loss = (1 - soft) * loss + soft * given
+    return loss.mean()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -15,15 +15,16 @@ from torch.nn import functional
 
 from edgeslm.formats import FORMATS
 
-REFRESH = 500  # uses of scales, which take long to find and change slowly
+REFRESH = 1000  # uses of scales, which take long to find and change slowly
 
 
 class Rounding:
     """Rounds the matrices of a model's layers to int4 in groups of `group_size`, with the scales that the converter
-    chooses. The embedding, which bundles of the recipe have in int8, is left."""
+    chooses; and its `embedding`, unless the bundle is to have it in int8."""
 
-    def __init__(self, model: nn.Module, group_size: int) -> None:
-        self._matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("layers.")]
+    def __init__(self, model: nn.Module, group_size: int, embedding: bool) -> None:
+        matrices = [(name, p) for name, p in model.named_parameters() if p.ndim == 2]
+        self._matrices = [p for name, p in matrices if embedding or name.startswith("layers.")]
         self._group, self._uses = group_size, 0
         self._scales: list[Tensor] = []
 

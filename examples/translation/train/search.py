@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 import batches
 import network
 import torch
+import weighing
 from torch import Tensor
+from weighing import Line
 
 AT_ONCE = {"cpu": 8192, "cuda": 131072}  # tokens of prompts, for each line
 SMALLER = 0.7  # a batch is made smaller when this share of it is left
@@ -84,33 +86,37 @@ class Beams:
         self.sentences, self.longest, self.seen = self.sentences[rows], self.longest[rows], self.seen[rows]
         self.totals, self.next, self.answers = self.totals[rows], self.next[lines], self.answers[lines]
 
-    def best(self, rows: Tensor, penalty: float) -> Iterator[tuple[int, list[int]]]:
-        """(sentence, its best line without its end) of these rows."""
-        lines = self.answers.unflatten(0, (-1, self.width))[rows]
-        ends = lines.eq(batches.EOS).int()
+    def lines(self, rows: Tensor, penalty: float) -> Iterator[tuple[int, list[Line]]]:
+        """(sentence, its lines, the best first) of these rows."""
+        answers = self.answers.unflatten(0, (-1, self.width))[rows]
+        ends = answers.eq(batches.EOS).int()
         lengths = (ends.cumsum(2) == ends).sum(2)  # its end counted, what follows not
-        chosen = (self.totals[rows] / lengths**penalty).argmax(1)
-        answers = lines[torch.arange(len(rows), device=self.device), chosen].tolist()
-        for sentence, line in zip(self.sentences[rows].tolist(), answers, strict=True):
-            yield sentence, line[: line.index(batches.EOS)] if batches.EOS in line else line
+        scores, order = (self.totals[rows] / lengths**penalty).sort(1, descending=True)
+        answers = answers.gather(1, order[..., None].expand_as(answers)).tolist()
+        for sentence, texts, found in zip(self.sentences[rows].tolist(), answers, scores.tolist(), strict=True):
+            yield sentence, [Line(until_end(ids), score) for ids, score in zip(texts, found, strict=True)]
+
+
+def until_end(ids: list[int]) -> list[int]:
+    return ids[: ids.index(batches.EOS)] if batches.EOS in ids else ids
 
 
 @torch.no_grad()
 def search(
     models: Sequence[network.Decoder], prompts: Sequence[Sequence[int]], width: int = 4, penalty: float = 1.0
-) -> list[list[int]]:
-    """The best answer to each prompt, without its end.
+) -> list[list[Line]]:
+    """The answers to each prompt, the best first.
 
     It is the one with the highest log probability over length to the power of `penalty`; at most twice as long as its
     prompt and 10 tokens.
     """
-    beams, found = Beams(models, prompts, width), dict[int, list[int]]()
+    beams, found = Beams(models, prompts, width), dict[int, list[Line]]()
     while True:
         ended = beams.ended()
         left = ~ended.all(1)
         count = int(left.sum())
         if count <= SMALLER * len(left):
-            found |= beams.best(torch.where(~left)[0], penalty)
+            found |= beams.lines(torch.where(~left)[0], penalty)
             if not count:
                 return [found[index] for index in range(len(prompts))]
             beams.keep(torch.where(left)[0])
@@ -119,14 +125,23 @@ def search(
 
 
 def translate(
-    models: Sequence[network.Decoder], tokens: batches.Tokenizer, target: str, texts: list[str], width: int
+    models: Sequence[network.Decoder],
+    tokens: batches.Tokenizer,
+    target: str,
+    texts: list[str],
+    width: int,
+    back: str | None = None,
 ) -> Iterator[tuple[int, str]]:
-    """(index, translation) of each text, the longest first."""
+    """(index, translation) of each text, the longest first. With `back`, the texts' language, answers are also weighed
+    by what the way back says (weighing.py)."""
     found = batches.prompts(tokens, target, texts)
     order = sorted(range(len(texts)), key=lambda index: -len(found[index]))
     size = AT_ONCE[models[0].embed_tokens.weight.device.type]
     while order:
         count = max(1, size // (len(found[order[0]]) * width))
         now, order = order[:count], order[count:]
-        for index, answer in zip(now, search(models, [found[i] for i in now], width), strict=True):
-            yield index, tokens.decode(answer).strip()
+        lines = search(models, [found[i] for i in now], width)
+        if back:
+            lines = weighing.weighed(models, tokens, back, [texts[i] for i in now], lines)
+        for index, answers in zip(now, lines, strict=True):
+            yield index, tokens.decode(answers[0].ids).strip()

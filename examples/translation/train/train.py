@@ -19,6 +19,7 @@ from typing import Any
 
 import batches
 import click
+import likely
 import network
 import torch
 import workers
@@ -28,9 +29,10 @@ from training import Settings, Training
 SIZES = {
     "tiny": {"hidden": 64, "layers": 2, "heads": 2, "kv_heads": 1, "inner": 176},
     "student": {"hidden": 256, "layers": 6, "heads": 8, "kv_heads": 4, "inner": 704},
-    "six-ways": {"hidden": 256, "layers": 8, "heads": 8, "kv_heads": 4, "inner": 896},
+    "six-ways": {"hidden": 256, "layers": 12, "heads": 8, "kv_heads": 4, "inner": 896},
     "teacher": {"hidden": 512, "layers": 8, "heads": 8, "kv_heads": 8, "inner": 1408, "prefix": True},
 }
+AT_ONCE = {"cpu": 4096, "cuda": 98304}  # tokens that a teacher is asked about
 SHOWN = 10  # batches between two lines: to look at a loss, a GPU has to be waited for
 THERE = click.Path(path_type=Path, exists=True)
 
@@ -52,6 +54,13 @@ def begin(start: Path | None, size: str, vocabulary: int, dropout: float) -> net
     return network.Decoder(network.Size(vocabulary=vocabulary, **SIZES[size]), dropout)
 
 
+def asked(
+    folder: Path, vocabulary: Path, directions: list[batches.Direction], loaders: int, device: str
+) -> likely.Likely:
+    teacher = network.load(folder).to(device, torch.bfloat16 if device == "cuda" else torch.float32).eval()
+    return likely.ask(teacher, vocabulary, directions, AT_ONCE[device], loaders)
+
+
 @click.command(help=__doc__)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--tokenizer", "vocabulary", required=True, type=THERE, help="Folder with tokenizer.json.")
@@ -66,6 +75,7 @@ def begin(start: Path | None, size: str, vocabulary: int, dropout: float) -> net
 @click.option("--every", type=Count(), default="500k", show_default=True, help="Tokens between dev losses and saves.")
 @click.option("--rate", type=float, default=1e-3, show_default=True, help="Highest learning rate.")
 @click.option("--decay", type=float, default=0.1, show_default=True, help="Weight decay of the matrices.")
+@click.option("--muon", is_flag=True, help="Move the matrices of layers with Muon; for a GPU.")
 @click.option("--dropout", type=float, default=0.1, show_default=True)
 @click.option("--segment-dropout", type=float, default=0.0, show_default=True, help="Share of merges left out.")
 @click.option("--whole-targets", is_flag=True, help="Leave none out in targets.")
@@ -82,6 +92,7 @@ def begin(start: Path | None, size: str, vocabulary: int, dropout: float) -> net
     help="Train the weights that int4 in groups of this size leaves.",
 )
 @click.option("--int4-from", type=float, default=0.0, show_default=True, help="… from this share of the training on.")
+@click.option("--int4-embedding", is_flag=True, help="… and the embedding.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--loaders", default=0, show_default=True, help="Processes that make batches, beside the training.")
 @click.option("--threads", type=int, help="CPU threads (all).")
@@ -103,6 +114,8 @@ def main(
 ) -> None:
     if (settings["tokens"] is None) == (settings["minutes"] is None):
         raise click.UsageError("expected --tokens or --minutes, one of them")
+    if teacher and segment_dropout and not whole_targets:
+        raise click.UsageError("expected --whole-targets: a teacher is asked about the tokens of whole targets")
     if threads:
         torch.set_num_threads(threads)
     workers.begin()
@@ -113,13 +126,14 @@ def main(
     model = begin(start, size, batches.tokenizer(vocabulary).get_vocab_size(), dropout)
     torch.manual_seed(settings["seed"] + workers.rank())  # the weights alike, dropout not
     cutting = batches.Cutting(segment_dropout, 0.0 if whole_targets else segment_dropout)
-    guide = network.load(teacher) if teacher else None
-    training = Training(run, model, guide, vocabulary, Settings(cutting=cutting, **settings))
+    training = Training(run, model, vocabulary, Settings(cutting=cutting, **settings))
+    directions = batches.read(data, repeat)
+    given = teacher and asked(teacher, vocabulary, directions, settings["loaders"], settings["device"])
     tests = sorted({dev / path.name for path in data})
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[speed]}"))
     with Progress(*columns, disable=workers.rank() > 0) as progress:
         task = progress.add_task(run.name, total=1.0, completed=training.share, speed="")
-        for index, loss in enumerate(training.losses(batches.read(data, repeat), tests)):
+        for index, loss in enumerate(training.losses(directions, tests, given)):
             if index % SHOWN == 0:
                 speed = f"loss {loss:.3f}, {training.seen / max(training.seconds, 1):,.0f} tokens/s"
                 progress.update(task, completed=training.share, speed=speed)

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import batches
+import muon
 import network
 import numpy as np
 import rounding
 import torch
 import workers
 from batches import Batch
+from likely import Likely
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 KEPT = ("seen", "seconds")
@@ -25,9 +27,9 @@ KEPT = ("seen", "seconds")
 @dataclass(frozen=True)
 class Settings:
     """tokens: in all, padding not counted, or minutes; batch: tokens, padding counted; every: tokens between saves;
-    mean: how much of the weights' mean stays with each step, 0 for no mean; soft: the share of the teacher's
-    probabilities in the loss; int4: 0, or the group size to train for, from the share `int4_from` of the training on;
-    loaders: processes that make batches."""
+    muon: whether Muon moves the matrices; mean: how much of the weights' mean stays with each step, 0 for no mean;
+    soft: the share of the teacher's probabilities in the loss; int4: 0, or the group size to train for, from the share
+    `int4_from` of the training on, int4_embedding: the embedding, too; loaders: processes that make batches."""
 
     tokens: int | None
     minutes: float | None
@@ -35,23 +37,29 @@ class Settings:
     every: int
     rate: float
     decay: float
+    muon: bool
     cutting: batches.Cutting
     smoothing: float
     mean: float
     soft: float
     int4: int
     int4_from: float
+    int4_embedding: bool
     seed: int
     loaders: int
     device: str
 
 
-def adamw(model: network.Decoder, rate: float, decay: float) -> torch.optim.Optimizer:
-    """Norms do not decay."""
-    matrices = [p for p in model.parameters() if p.ndim == 2]
+def optimizers(model: network.Decoder, rate: float, decay: float, with_muon: bool) -> list[torch.optim.Optimizer]:
+    """AdamW, without decay of norms; Muon, if wanted, for the matrices of layers."""
+    matrices = list(model.layers.parameters()) if with_muon else []
+    matrices = [p for p in matrices if p.ndim == 2]
+    theirs = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if p.ndim == 2 and id(p) not in theirs]
     norms = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": decay}, {"params": norms, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+    groups = [{"params": others, "weight_decay": decay}, {"params": norms, "weight_decay": 0.0}]
+    first = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+    return [first, muon.Muon(matrices, rate, decay)] if with_muon else [first]
 
 
 def rate_at(share: float) -> float:
@@ -75,23 +83,19 @@ def loss_of(model: network.Decoder, tokens: batches.Tokenizer, path: Path, size:
 class Training:
     """A run in a folder, which gets a checkpoint, state.pt and log.jsonl; one that is there is gone on with."""
 
-    def __init__(
-        self, run: Path, model: network.Decoder, teacher: network.Decoder | None, vocabulary: Path, settings: Settings
-    ) -> None:
+    def __init__(self, run: Path, model: network.Decoder, vocabulary: Path, settings: Settings) -> None:
         self.run, self.vocabulary, self.settings = run, vocabulary, settings
         self.model = model.to(settings.device).train()
-        self.teacher = teacher and teacher.to(settings.device, torch.bfloat16).eval()
         average = get_ema_multi_avg_fn(settings.mean)
         self.averaged = AveragedModel(self.model, multi_avg_fn=average) if settings.mean else None
-        self.optimizer = adamw(model, settings.rate, settings.decay)
+        self.optimizers = optimizers(model, settings.rate, settings.decay, settings.muon)
         self.rounded = nullcontext
         self.seen = 0
         self.seconds = 0.0
         if (run / "state.pt").exists():
             self._resume()
-        for compiled in (self.model, self.teacher) if settings.device == "cuda" else ():
-            if compiled:
-                compiled.compile_for_training()
+        if settings.device == "cuda":
+            self.model.compile_for_training()
 
     @property
     def share(self) -> float:
@@ -100,12 +104,14 @@ class Training:
             return self.seconds / self.settings.minutes / 60
         return self.seen / (self.settings.tokens or 1)
 
-    def losses(self, directions: list[batches.Direction], dev: list[Path]) -> Iterator[torch.Tensor]:
+    def losses(
+        self, directions: list[batches.Direction], dev: list[Path], likely: Likely | None = None
+    ) -> Iterator[torch.Tensor]:
         """Trains to the end; yields each batch's loss."""
         settings, next_save = self.settings, (self.seen // self.settings.every + 1) * self.settings.every
         part = workers.rank(), workers.count()
         seed = [settings.seed, self.seen]
-        epochs = batches.Epochs(self.vocabulary, directions, settings.batch, settings.cutting, seed, part)
+        epochs = batches.Epochs(self.vocabulary, directions, settings.batch, settings.cutting, seed, part, likely)
         began, first = time.monotonic(), True
         for batch in batches.stream(epochs, settings.loaders, settings.device):
             loss = self._step(batch)
@@ -117,8 +123,7 @@ class Training:
             ended = self.share >= 1
             if ended or self.seen >= next_save:
                 next_save += settings.every
-                self._log(loss.item(), dev)
-                self._save()
+                self._keep(loss.item(), dev)
             if ended:
                 return
             began = time.monotonic()
@@ -126,17 +131,18 @@ class Training:
     def _step(self, batch: Batch) -> torch.Tensor:
         settings = self.settings
         if settings.int4 and self.share >= settings.int4_from and self.rounded is nullcontext:
-            self.rounded = rounding.Rounding(self.model, settings.int4).rounded
+            self.rounded = rounding.Rounding(self.model, settings.int4, settings.int4_embedding).rounded
         with self.rounded():
             with torch.autocast(settings.device, torch.bfloat16, enabled=settings.device == "cuda"):
-                loss = self.model.loss(batch, settings.smoothing, self.teacher, settings.soft)
+                loss = self.model.loss(batch, settings.smoothing, settings.soft)
             loss.backward()
         workers.average(p.grad for p in self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate * rate_at(self.share)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate * rate_at(self.share)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         if self.averaged:
             self.averaged.update_parameters(self.model)
         return loss.detach()
@@ -145,6 +151,18 @@ class Training:
     def result(self) -> network.Decoder:
         """What the run makes: the mean of the weights, or the weights."""
         return self.averaged.module if self.averaged else self.model
+
+    def _keep(self, loss: float, dev: list[Path]) -> None:
+        """Writes the result, rounded if it is trained for that: a bundle then has the checkpoint's very weights."""
+        settings, rounded = self.settings, nullcontext
+        if self.rounded is not nullcontext:
+            rounded = rounding.Rounding(self.result, settings.int4, settings.int4_embedding).rounded
+        with rounded():
+            self._log(loss, dev)
+            if not workers.rank():
+                network.save(self.result, self.run)
+        if not workers.rank():
+            self._save()
 
     def _log(self, loss: float, dev: list[Path]) -> None:
         model, tokens = self.result.eval(), batches.tokenizer(self.vocabulary)
@@ -159,11 +177,9 @@ class Training:
             log.write(json.dumps(line) + "\n")
 
     def _save(self) -> None:
-        if workers.rank():
-            return
-        network.save(self.result, self.run)
         state = {name: getattr(self, name) for name in KEPT}
-        state["model"], state["optimizer"] = self.model.state_dict(), self.optimizer.state_dict()
+        state["model"] = self.model.state_dict()
+        state["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
         state["averaged"] = self.averaged and self.averaged.state_dict()
         state["random"] = torch.get_rng_state()
         torch.save(state, self.run / ".state.pt")
@@ -172,7 +188,8 @@ class Training:
     def _resume(self) -> None:
         state = torch.load(self.run / "state.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         if self.averaged:
             self.averaged.load_state_dict(state["averaged"])
         if not workers.rank():
