@@ -1,7 +1,7 @@
 """The translator beside CTranslate2 and onnxruntime-genai: sentences per second, quality, load time, memory.
 
-    ct2-transformers-converter --model edgeslm/models/everyday-en-de --quantization int8 --output_dir ct2
-    edgeslm convert edgeslm/models/everyday-en-de int4 --quantize int4 --embed int8
+    ct2-transformers-converter --model edgeslm/models/everyday --quantization int8 --output_dir ct2
+    edgeslm convert edgeslm/models/everyday int4 --quantize int4
     python tests/bench/translate.py eng-deu.test.tsv.xz --ctranslate2 ct2 --genai int4 [--python .venv-ct2/bin/python]
 
 Every contestant lives in a process of its own and they take turns, round after round; each ratio is the median of those
@@ -27,8 +27,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "edgeslm" / "models" / "everyday-en-de"
-TOKENIZER = MODEL / "tokenizer.json"
+MODEL = ROOT / "edgeslm" / "models" / "everyday"
 PROMPT, END = "<s><2de> {}<sep>", "</s>"
 FIRST = "I need new shoes."
 
@@ -39,7 +38,7 @@ class Run(Protocol):
     def __call__(self, texts: list[str]) -> tuple[list[str], float]: ...
 
 
-def edgeslm_run(model: str, threads: int, batch: int) -> Run:
+def edgeslm_run(model: str, threads: int, batch: int, checkpoint: str) -> Run:
     import edgeslm
     from edgeslm import embedded
 
@@ -54,11 +53,11 @@ def edgeslm_run(model: str, threads: int, batch: int) -> Run:
     return run
 
 
-def ctranslate2_run(model: str, threads: int, batch: int) -> Run:
+def ctranslate2_run(model: str, threads: int, batch: int, checkpoint: str) -> Run:
     import ctranslate2
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    tokenizer = Tokenizer.from_file(f"{checkpoint}/tokenizer.json")
     # Its best setting for a model of this size: workers of one thread.
     generator = ctranslate2.Generator(model, compute_type="int8", inter_threads=threads, intra_threads=1)
     options = {"max_length": 64, "include_prompt_in_result": False, "sampling_topk": 1, "end_token": END}
@@ -73,11 +72,11 @@ def ctranslate2_run(model: str, threads: int, batch: int) -> Run:
     return run
 
 
-def genai_run(model: str, threads: int, batch: int) -> Run:
+def genai_run(model: str, threads: int, batch: int, checkpoint: str) -> Run:
     import onnxruntime_genai as og
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(TOKENIZER))
+    tokenizer = Tokenizer.from_file(f"{checkpoint}/tokenizer.json")
     opened = og.Model(model)
     params = og.GeneratorParams(opened)
     params.set_search_options(do_sample=False, max_length=128)
@@ -110,11 +109,11 @@ def decoded(tokenizer: Any, answers: list[list[int]]) -> list[str]:
 KINDS = {"edgeslm": edgeslm_run, "ctranslate2": ctranslate2_run, "genai": genai_run}
 
 
-def child(kind: str, model: str, threads: int, batch: int) -> None:
+def child(kind: str, model: str, threads: int, batch: int, checkpoint: str) -> None:
     """Open the model, then run what comes on each line of stdin."""
     before = status()
     start = time.perf_counter()
-    run = KINDS[kind](model, threads, batch)
+    run = KINDS[kind](model, threads, batch, checkpoint)
     load_s = time.perf_counter() - start
     run([FIRST])
     print(json.dumps({"load_s": load_s, "first_s": time.perf_counter() - start}), flush=True)
@@ -139,9 +138,9 @@ def status() -> dict[str, float]:
 class Contestant:
     """A child process."""
 
-    def __init__(self, kind: str, model: str, threads: int, batch: int, python: str) -> None:
+    def __init__(self, kind: str, model: str, batch: int, options: argparse.Namespace, python: str) -> None:
         self.name, self.kind = f"{kind} {f'batch {batch}' if batch > 1 else 'one at a time'}", kind
-        command = [python, __file__, "--child", kind, model, str(threads), str(batch)]
+        command = [python, __file__, "--child", kind, model, str(options.threads), str(batch), str(options.checkpoint)]
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -170,11 +169,11 @@ def send(pipe: IO[str], value: object) -> None:
 
 def contestants(options: argparse.Namespace) -> Iterator[Contestant]:
     for batch in (1, options.batch):
-        yield Contestant("edgeslm", options.edgeslm, options.threads, batch, sys.executable)
+        yield Contestant("edgeslm", options.edgeslm, batch, options, sys.executable)
         if options.ctranslate2:
-            yield Contestant("ctranslate2", options.ctranslate2, options.threads, batch, options.python)
+            yield Contestant("ctranslate2", options.ctranslate2, batch, options, options.python)
     if options.genai:
-        yield Contestant("genai", options.genai, options.threads, 1, sys.executable)
+        yield Contestant("genai", options.genai, 1, options, sys.executable)
 
 
 def quality(hypotheses: list[str], references: list[list[str]]) -> tuple[float, float]:
@@ -190,6 +189,7 @@ def main() -> None:
     """Run the rounds and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
+    parser.add_argument("--checkpoint", type=Path, default=MODEL, help="of another model, for its tokenizer")
     parser.add_argument("--edgeslm", default="", metavar="BUNDLE", help="default: the embedded one")
     parser.add_argument("--ctranslate2", default="", metavar="FOLDER")
     parser.add_argument("--genai", default="", metavar="BUNDLE")
@@ -235,6 +235,6 @@ def slower(one: Contestant, other: Contestant, what: str) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        child(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
     else:
         main()
