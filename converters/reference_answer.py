@@ -46,7 +46,7 @@ class ReferenceAnswer:
     def dumps(self) -> bytes:
         """As the bytes of an .npz file."""
         buffer = io.BytesIO()
-        np.savez(buffer, ids=self.ids, top_ids=self.top_ids, top_logits=self.top_logits, logsumexp=self.logsumexp)
+        np.savez_compressed(buffer, **vars(self))
         return buffer.getvalue()
 
 
