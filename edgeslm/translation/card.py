@@ -2,12 +2,13 @@
 
 pairs        list of {"source": "en", "target": "de", "prompt": "<s><2de> {text}<sep>", "phrases": {…}}; phrases, which
              may be left out, are whole texts that it is not asked for ("Settings": "Einstellungen"), {name} and
-             {number} in them a word with a capital and digits
+             {number} in them a word with a capital and digits; "reversible": true where they also hold from the target
+             to the source, unless the pair of that direction says otherwise
 letters      ranges of letters that the model was trained on ("AZ", "az", "Àɏ"); others are kept as they are
 stand_ins    names that it carries over unchanged ("Tom"), to hold the place of what it must not touch
 max_words    the longest sentence that it was trained on, in words; longer ones are cut at clauses
-capitals     words with a capital that it translates ("Swedish"), though its tokenizer cuts them; all others of that
-             kind are names that it has not seen, and kept; left out: it is shown all names
+capitals     words with a capital that it translates ("Swedish Swiss"), though its tokenizer cuts them; all others of
+             that kind are names that it has not seen, and kept; left out: it is shown all names
 words        {"en": "the you is …", "de": …}: words that tell a text's language, each common in one and in no other;
              left out: a library tells it
 """
@@ -15,7 +16,7 @@ words        {"en": "the you is …", "de": …}: words that tell a text's langu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -39,11 +40,12 @@ class Pair:
     target: str
     prompt: str
     phrases: dict[str, str] = field(default_factory=dict, compare=False)
+    backwards: dict[str, str] = field(default_factory=dict, compare=False)  # reversible phrases of the other direction
 
     @cached_property
     def phrasebook(self) -> phrasebook.Phrasebook:
         """What needs no asking."""
-        return phrasebook.Phrasebook(self.phrases)
+        return phrasebook.Phrasebook(phrasebook.reversed_phrases(self.backwards) | self.phrases)
 
     def ask(self, text: str) -> str:
         """The prompt for a text."""
@@ -81,9 +83,7 @@ def parse_card(raw: bytes) -> Card:
     """Read the bytes of ``translation.json``."""
     root = parse_json(raw, NAME, BundleError, MAX_BYTES)
     values = root if isinstance(root, dict) else {}
-    pairs = tuple(_pair(value) for value in _list(values, "pairs"))
-    if not pairs:
-        raise BundleError(f"{NAME}: pairs: expected at least one")
+    pairs = _pairs(values)
     letters = tuple((value[0], value[1]) for value in _texts(values, "letters") if _expect_range(value))
     longest = values.get("max_words", 32)
     if type(longest) is not int or not 1 <= longest <= 4096:
@@ -91,8 +91,7 @@ def parse_card(raw: bytes) -> Card:
     stand_ins = _texts(values, "stand_ins")
     if not all(name.isalpha() and len(name) <= 64 for name in stand_ins):
         raise BundleError(f"{NAME}: stand_ins: expected words of letters, found {stand_ins!r:.80}")
-    capitals = frozenset(_texts(values, "capitals")) if "capitals" in values else None
-    return Card(pairs, letters, stand_ins, longest, capitals, _words(values))
+    return Card(pairs, letters, stand_ins, longest, _capitals(values), _words(values))
 
 
 def _list(values: dict[str, Any], key: str) -> list[Any]:
@@ -109,6 +108,13 @@ def _texts(values: dict[str, Any], key: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _capitals(values: dict[str, Any]) -> frozenset[str] | None:
+    found = values.get("capitals")
+    if not isinstance(found, str | None):
+        raise BundleError(f"{NAME}: capitals: expected words in one string, found {type(found).__name__}")
+    return None if found is None else frozenset(found.split())
+
+
 def _words(values: dict[str, Any]) -> dict[str, frozenset[str]]:
     found = values.get("words", {})
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
@@ -120,6 +126,19 @@ def _expect_range(value: str) -> bool:
     if len(value) != 2 or value[0] > value[1]:
         raise BundleError(f'{NAME}: letters: {value!r} is not the first and the last letter of a range, such as "az"')
     return True
+
+
+def _pairs(values: dict[str, Any]) -> tuple[Pair, ...]:
+    found = _list(values, "pairs")
+    pairs = [_pair(value) for value in found]
+    if not pairs:
+        raise BundleError(f"{NAME}: pairs: expected at least one")
+    both_ways = {
+        (pair.target, pair.source): pair.phrases
+        for pair, value in zip(pairs, found, strict=True)
+        if value.get("reversible") is True
+    }
+    return tuple(replace(pair, backwards=both_ways.get((pair.source, pair.target), {})) for pair in pairs)
 
 
 def _pair(value: object) -> Pair:

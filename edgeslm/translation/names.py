@@ -18,7 +18,8 @@ NOUN_CAPITALS = ("de", "lb")  # languages in which a capital need not mean anyth
 PIECES, PIECES_OPENING, PIECES_NOUNS = 2, 3, 3
 CACHED = 4096  # words
 
-CAPITAL = re.compile(r"(?<![\w'’])[A-ZÀ-ÖØ-Þ][^\W\d_]{1,40}(?:-[^\W\d_]{1,40}){0,4}(?!\w)")
+# "Anna-Lena" is one; "Allons-y" and "Suis-je", with which French sentences begin, are not.
+CAPITAL = re.compile(r"(?<![\w'’])[A-ZÀ-ÖØ-Þ][^\W\d_]{1,40}(?:-[A-ZÀ-ÖØ-Þ][^\W\d_]{1,40}){0,4}(?!-?\w)")
 
 
 class Names:

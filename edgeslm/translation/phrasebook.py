@@ -44,6 +44,15 @@ class Phrasebook:
         return None
 
 
+def reversed_phrases(phrases: Mapping[str, str]) -> dict[str, str]:
+    """translation → phrase, the first of several, where that fits."""
+    found = dict[str, str]()
+    for phrase, translation in phrases.items():
+        if fits(translation, phrase):
+            found.setdefault(translation, phrase)
+    return found
+
+
 def fits(phrase: str, translation: str) -> bool:
     """Whether both have the same slots, each once, and the phrase begins with a word."""
     if "{" not in phrase + translation:

@@ -28,6 +28,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from edgeslm.translation import names
+from edgeslm.translation.phrasebook import reversed_phrases
 
 OFTEN = 2  # in the data, for a word to be known
 
@@ -128,15 +129,21 @@ def in_phrases(books: dict[tuple[str, str], dict[str, str]], tokens: Tokenizer) 
 def translation(
     books: dict[tuple[str, str], dict[str, str]], known: set[str], words: dict[str, str]
 ) -> dict[str, object]:
+    pairs = list[dict[str, object]]()
+    for way, book in books.items():
+        pair = {"source": way[0], "target": way[1], "prompt": f"<s><2{way[1]}> {{text}}<sep>"}
+        if any((other["target"], other["source"]) == way for other in pairs):
+            backwards = reversed_phrases(books[way[::-1]])
+            own = {phrase: text for phrase, text in book.items() if backwards.get(phrase) != text}
+            pairs.append({**pair, "phrases": own})
+        else:
+            pairs.append({**pair, "phrases": book, "reversible": True})
     return {
-        "pairs": [
-            {"source": source, "target": target, "prompt": f"<s><2{target}> {{text}}<sep>", "phrases": book}
-            for (source, target), book in books.items()
-        ],
+        "pairs": pairs,
         "letters": ["AZ", "az", "Àɏ"],
         "stand_ins": ["Tom", "Boston", "London"],
         "max_words": 20,
-        "capitals": sorted(known),
+        "capitals": " ".join(sorted(known)),
         "words": words,
     }
 
@@ -202,7 +209,7 @@ def main(
     known_phrases = {pair: phrases(books, pair, held_out) for pair in pairs}
     known = capitals(data, tokens) | in_phrases(known_phrases, tokens)
     made = translation(known_phrases, known, common_words(data))
-    (out / "translation.json").write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+    (out / "translation.json").write_text(json.dumps(made, ensure_ascii=False, separators=(",", ":")) + "\n")
     (out / "README.md").write_text(text)
     click.echo(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
