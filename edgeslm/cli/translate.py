@@ -40,9 +40,9 @@ FORMATS = ("text", "markdown", "html", "srt")
     help="Ways compared; default: 4 for TEXT, 1, which is fast, for a file and stdin.",
 )
 @click.option(
-    "--rerank/--no-rerank",
-    default=None,
-    help="Let all models that have the pair, or lead back, choose: better, slower; default: for TEXT.",
+    "--rerank",
+    is_flag=True,
+    help="Let all models that have the pair, or lead back, choose: for several --model; slower.",
 )
 @click.option("--alternatives", type=click.IntRange(0, 15), default=0, metavar="N", help="N other translations too.")
 @click.option(
@@ -72,7 +72,7 @@ def command(
     resume: bool,
     form: Format | None,
     beams: int | None,
-    rerank: bool | None,
+    rerank: bool,
     alternatives: int,
     min_confidence: float,
     models: tuple[Path, ...],
@@ -84,13 +84,13 @@ def command(
 
     Markup, placeholders, numbers, paragraphs and line breaks are kept. With --out the translation appears once it is
     complete; until then a hidden file beside it holds what is done. Where the model is unsure, a note says so.
-    A TEXT is translated as well as can be, files and stdin fast: --beams 4 --rerank has them translated as well.
+    A TEXT is translated as well as can be, files and stdin fast: --beams 4 has them translated as well.
 
     \b
     edgeslm translate "Where is the train station?" --to de
     edgeslm translate "Wo ist der Bahnhof?" --to en
     edgeslm translate README.md --from en --to de -o LIESMICH.md
-    edgeslm translate film.en.srt --from en --to de -o film.de.srt --beams 4 --rerank
+    edgeslm translate film.en.srt --from en --to de -o film.de.srt --beams 4
     echo "I need new shoes." | edgeslm translate - --from en --to de --json
     """
     path = _file(text)
@@ -101,7 +101,7 @@ def command(
     if out is not None and alternatives:
         raise click.UsageError("--alternatives: not with --out")
     typed = path is None and text != "-"
-    beams, rerank = (4 if typed else 1) if beams is None else beams, typed if rerank is None else rerank
+    beams = (4 if typed else 1) if beams is None else beams
     from edgeslm.translation.files import translate_file
     from edgeslm.translation.translator import Translator
 

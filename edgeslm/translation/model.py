@@ -173,7 +173,7 @@ def _open(bundle: Bundle, card: Card, settings: Settings) -> Opened:
 def _open_tokenizer(bundle: Bundle) -> tuple[Tokenizer, frozenset[int]]:
     """It, and the tokens that end answers."""
     config = bundle.read(TOKENIZER_CONFIG) if bundle.has(TOKENIZER_CONFIG) else b"{}"
-    trusted = bundle.folder in embedded.TRANSLATORS
+    trusted = bundle.folder == embedded.BUNDLE
     tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), config, bundle.spec.vocab_size, trusted=trusted)
     generation = bundle.read(GENERATION_CONFIG) if bundle.has(GENERATION_CONFIG) else b"{}"
     ends = eos_ids(read_config(generation), tokenizer.eos_id)

@@ -24,7 +24,7 @@ from edgeslm.translation.weighing import Step, Voter
 Folder = str | os.PathLike[str]
 WINDOW = 1024  # sentences that are translated together
 MAX_BEAMS = 16
-UNSURE = 0.4  # confidence below which the embedded models are often wrong (docs/measured.md)
+UNSURE = 0.55  # confidence below which the embedded model is often wrong (docs/measured.md)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Translator:
         threads: int | None = None,
         batch: int = 32,
     ) -> Translator:
-        """Open bundles for translation; without a path the embedded ones: English from and to German, French, Spanish.
+        """Open bundles for translation; without a path the embedded one: English from and to German, French, Spanish.
 
         Of several, each is opened when it is first needed; where two have the same pair, the first translates it.
 
@@ -116,7 +116,8 @@ class Translator:
         """
         if type(batch) is not int or not 1 <= batch <= 256:
             raise ArgumentError(f"batch: expected 1..256, found {batch!r}")
-        paths = embedded.TRANSLATORS if path is None else [path] if isinstance(path, str | os.PathLike) else path
+        path = embedded.BUNDLE if path is None else path
+        paths = [path] if isinstance(path, str | os.PathLike) else path
         if not paths:
             raise ArgumentError("path: expected a bundle's folder, or several, found an empty sequence")
         settings = Settings(engine, resolve_threads(threads), batch)

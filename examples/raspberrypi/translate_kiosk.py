@@ -52,9 +52,9 @@ class Ways:
 
     def translate(self, translator: edgeslm.Translator, text: str) -> edgeslm.Translation:
         if self.target:
-            return translator.translate(text, self.source, self.target, beams=4, rerank=True)
+            return translator.translate(text, self.source, self.target, beams=4)
         source, (one, other) = self.source or translator.language(text), self.between
-        return translator.translate(text, source, one if source == other else other, beams=4, rerank=True)
+        return translator.translate(text, source, one if source == other else other, beams=4)
 
 
 def kiosk(translator: edgeslm.Translator, ways: Ways) -> None:

@@ -97,17 +97,17 @@ for core in "${cores[@]}"; do
     page=4096
     [ "$core" != cortex-a76 ] || page=16384 # as Raspberry Pi 5 has them
     export QEMU_CPU=$core QEMU_PAGESIZE=$page
-    "$root/tree/tests/arm/core.sh" "$isa" "$kernels" "$models/everyday-en-de-int4" "${enter[@]}" "QEMU_CPU=$core" "QEMU_PAGESIZE=$page" \
+    "$root/tree/tests/arm/core.sh" "$isa" "$kernels" "$models/everyday-int4" "${enter[@]}" "QEMU_CPU=$core" "QEMU_PAGESIZE=$page" \
         sh -c 'cd /tree && exec python "$@"' there
 done
 
 if [ -n "$extras" ]; then
     step "the embedded model, converted for LiteRT there"
-    on max edgeslm convert "$models/everyday-en-de" /litert --to litert
+    on max edgeslm convert "$models/everyday" /litert --to litert
     for core in cortex-a72 cortex-a76; do
         reasons=$(on "$core" edgeslm doctor --timeout 900 --json)
         for engine in onnxruntime litert; do
-            bundle=$models/everyday-en-de-int4
+            bundle=$models/everyday-int4
             [ "$engine" = onnxruntime ] || bundle=/litert
             if said=$(on "$core" edgeslm run --engine "$engine" "$bundle" '<s><2de> I need new shoes.<sep>' 2>&1); then
                 step "$core, $engine: $said"

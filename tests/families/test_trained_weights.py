@@ -32,7 +32,10 @@ def mistral(tensors: Tensors, config: dict[str, Any]) -> None:
 
 
 def ministral(tensors: Tensors, config: dict[str, Any]) -> None:
-    config |= {"sliding_window": 300, "layer_types": ["sliding_attention", "full_attention"] * 3}
+    config |= {
+        "sliding_window": 300,
+        "layer_types": ["sliding_attention", "full_attention"] * (config["num_hidden_layers"] // 2),
+    }
 
 
 def qwen2(tensors: Tensors, config: dict[str, Any]) -> None:

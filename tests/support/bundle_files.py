@@ -7,6 +7,12 @@ import json
 from pathlib import Path
 
 
+def rewrite(folder: Path, name: str, content: bytes) -> None:
+    """Change a file of a bundle, and its entry in the manifest."""
+    (folder / name).write_bytes(content)
+    list_anew(folder, name)
+
+
 def list_anew(folder: Path, name: str) -> None:
     """Make the manifest say what a file is now, or that it is not there."""
     manifest = json.loads((folder / "edgeslm.json").read_text("utf-8"))

@@ -29,15 +29,15 @@ class Finds:
 def test_a_text_that_is_found_twice_keeps_its_better_place() -> None:
     bundle = Bundle.open(embedded.BUNDLE)
     tokenizer = Tokenizer(bundle.read(TOKENIZER_JSON), bundle.read(TOKENIZER_CONFIG), bundle.spec.vocab_size)
-    one, other = (tokenizer.encode(text, special_tokens=False) for text in (" Ja.", " Nein."))
-    pieces = [id for letter in (" J", "a", ".") for id in tokenizer.encode(letter, special_tokens=False)]
+    one, other = (tokenizer.encode(text, special_tokens=False) for text in (" Nein.", " Ja."))
+    pieces = [id for letter in (" N", "e", "i", "n", ".") for id in tokenizer.encode(letter, special_tokens=False)]
     assert pieces != one and tokenizer.decode(pieces) == tokenizer.decode(one)
     found = [Candidate(one, -0.1, True), Candidate(other, -0.2, True), Candidate(pieces, -0.3, True)]
     asker = Asker(tokenizer, cast(Searcher, Finds(found)), bundle.spec.context_length)
     (answers,) = asker.ask(["Yes."], PAIR, 4)
     assert [(answer.text, answer.confidence) for answer in answers] == [
-        ("Ja.", math.exp(-0.1)),
-        ("Nein.", math.exp(-0.2)),
+        ("Nein.", math.exp(-0.1)),
+        ("Ja.", math.exp(-0.2)),
     ]
     (nothing,) = asker.ask(["x" * 5000], PAIR, 4)
     assert [(answer.text, answer.sound) for answer in nothing] == [("", False)]

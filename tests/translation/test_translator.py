@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundle_files import list_anew
+from bundle_files import rewrite
 
 import edgeslm
 from edgeslm import Translator, embedded
@@ -52,7 +52,7 @@ def test_known_translations(translator: Translator) -> None:
 def test_known_translations_the_other_way(translator: Translator) -> None:
     expected = {
         "Ich brauche neue Schuhe.": "I need new shoes.",
-        "Wo ist der Bahnhof?": "Where is the train station?",
+        "Wo ist der Bahnhof?": "Where is the station?",
         "Ich habe {x} gestern gesehen.": "I saw {x} yesterday.",
         "das alte Haus": "the old house",
     }
@@ -71,7 +71,7 @@ def test_french_and_spanish(translator: Translator) -> None:
             "Los niños juegan en el parque.": "The children are playing in the park.",
         },
         ("en", "fr"): {"I don't know what to say.": "Je ne sais pas quoi dire."},
-        ("fr", "en"): {"Bonjour ! Où est la gare ?": "Hello! Where is the train station?"},
+        ("fr", "en"): {"Bonjour ! Où est la gare ?": "Hello! Where is the station?"},
         ("fr", "de"): {"Je ne sais pas quoi dire.": "Ich weiß nicht, was ich sagen soll."},
     }
     for way, expected in known.items():
@@ -118,16 +118,16 @@ def test_alternatives_differ(translator: Translator) -> None:
 
 
 def test_what_the_model_is_unsure_of_can_be_left_as_it_is(translator: Translator) -> None:
-    strange = "The compiler\nemits a *warning*\r\n  for unused {name}."
+    strange = "The mitochondrion\nmodulates *apoptosis*\r\n  through {name}."
     text = f"I need new shoes.\n\n{strange} Where is the train station?\n"
     plain = translator.translate(text, "en", "de", format="markdown")
-    found = translator.translate(text, "en", "de", format="markdown", min_confidence=0.5, alternatives=1)
-    assert plain.confidence < 0.4 and plain.kept == 0 and strange not in plain.text
-    assert found.confidence > 0.5 and found.kept == 1
+    found = translator.translate(text, "en", "de", format="markdown", min_confidence=0.6, alternatives=1)
+    assert plain.confidence < 0.6 and plain.kept == 0 and strange not in plain.text
+    assert found.confidence > 0.6 and found.kept == 1
     assert found.text == f"Ich brauche neue Schuhe.\n\n{strange} Wo ist der Bahnhof?\n"
     assert all(strange in other for other in found.alternatives)
-    stream = translator.stream(text, "en", "de", format="markdown", min_confidence=0.5)
-    greedy = translator.translate(text, "en", "de", format="markdown", min_confidence=0.5)
+    stream = translator.stream(text, "en", "de", format="markdown", min_confidence=0.6)
+    greedy = translator.translate(text, "en", "de", format="markdown", min_confidence=0.6)
     assert "".join(stream) == greedy.text
     assert (stream.tally.confidence, stream.tally.kept) == (greedy.confidence, greedy.kept)
     all_kept = translator.translate(text, "en", "de", format="markdown", min_confidence=1)
@@ -150,7 +150,7 @@ def test_confidence_depends_on_neither_company_nor_engine(translator: Translator
         same = [(mine.confidence, its.confidence) for mine, its in pairs if mine.text == its.text]
     assert len(same) >= 3
     assert all(mine == pytest.approx(its, abs=0.02) for mine, its in same)
-    assert together[0].confidence > 0.6 and together[1].confidence < 0.4
+    assert together[0].confidence > 0.7 and together[1].confidence < 0.6
 
 
 def test_over_two_models_the_less_sure_counts(both_ways: Translator) -> None:
@@ -222,9 +222,9 @@ def test_a_page_is_in_the_language_of_what_is_read(translator: Translator) -> No
 
 
 @pytest.mark.usefixtures("no_detection")
-def test_a_model_of_one_direction_needs_no_language() -> None:
-    with Translator.load(embedded.BUNDLE) as one_way:
-        assert one_way.translate("I need new shoes.").target == "de"
+def test_a_model_of_one_direction_needs_no_language(one_way: Path) -> None:
+    with Translator.load(one_way) as found:
+        assert found.translate("I need new shoes.").target == "de"
 
 
 def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,10 +237,10 @@ def test_nothing_reaches_for_the_network(translator: Translator, monkeypatch: py
 
 
 @pytest.fixture(scope="module")
-def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Translator]:
+def both_ways(tmp_path_factory: pytest.TempPathFactory, one_way: Path) -> Iterator[Translator]:
     """The embedded model with a card that promises more: its answers in German to "en" and "xx" mean nothing."""
     folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path_factory.mktemp("both") / "ways"))
-    card = json.loads((folder / "translation.json").read_text())
+    card = json.loads((one_way / "translation.json").read_text())
     for target in ("en", "xx"):
         card["pairs"].append({"source": "de", "target": target, "prompt": "<s><2en> {text}<sep>"})
     rewrite(folder, "translation.json", json.dumps(card).encode())
@@ -284,12 +284,6 @@ def test_pairs_without_a_direct_model_pivot(both_ways: Translator) -> None:
     assert (pivoted.source, pivoted.target) == ("en", "xx")
     with pytest.raises(ArgumentError, match="translates from it"):
         both_ways.translate("I am here.", "xx")
-
-
-def rewrite(folder: Path, name: str, content: bytes) -> None:
-    """Change a file of a bundle, and its entry in the manifest."""
-    (folder / name).write_bytes(content)
-    list_anew(folder, name)
 
 
 @pytest.mark.parametrize("way", [("en", "de"), ("es", "fr")], ids="-".join)
@@ -348,26 +342,26 @@ def test_of_several_bundles_each_is_opened_when_it_is_needed(tmp_path: Path) -> 
     rewrite(folder, "tokenizer.json", b"{}")
     with pytest.raises(ModelFormatError, match="tokenizer"):
         Translator.load(folder)
-    with Translator.load([*embedded.TRANSLATORS, folder], threads=1) as found:
+    with Translator.load([embedded.BUNDLE, folder], threads=1) as found:
         assert found.pairs == [*PAIRS, ("en", "it")]
         assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
         for source in ("en", "de"):  # from German over English
             with pytest.raises(ModelFormatError, match="tokenizer"):
                 found.translate("Tom.", source, "it")
-        assert found.fingerprint("en", "de") != found.fingerprint("de", "en")
+        assert found.fingerprint("en", "de") == found.fingerprint("de", "en")
     with pytest.raises(EngineError, match="closed"):
         found.translate("I am here.", "en", "de")
 
 
-def test_a_damaged_file_is_found_when_its_bundle_is_needed(tmp_path: Path) -> None:
+def test_a_damaged_file_is_found_when_its_bundle_is_needed(tmp_path: Path, one_way: Path) -> None:
     for name in ("model.onnx.data", "tokenizer.json"):
-        folder = Path(shutil.copytree(embedded.MORE, tmp_path / name))
+        folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / name))
         raw = bytearray((folder / name).read_bytes())
         raw[-2] ^= 1
         (folder / name).write_bytes(raw)
         with pytest.raises(BundleError, match=rf"{name}: expected sha256"):
             Translator.load(folder)
-        with Translator.load([embedded.BUNDLE, folder], threads=1) as found:
+        with Translator.load([one_way, folder], threads=1) as found:
             assert found.translate("I am here.", "en", "de").text == "Ich bin hier."
             for _ in range(2):
                 with pytest.raises(BundleError, match=rf"{name}: expected sha256"):
@@ -387,22 +381,19 @@ def test_without_threads_for_it_all_is_checked_all_the_same(tmp_path: Path, monk
         Translator.load(folder, threads=1)
 
 
-def test_only_the_package_s_own_tokenizers_are_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_package_s_own_tokenizer_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[bytes] = []
     monkeypatch.setattr("edgeslm.tokenizer_check.check_tokenizer_json", seen.append)
     folder = Path(shutil.copytree(embedded.BUNDLE, tmp_path / "copy"))
-    for path, checked in ((embedded.BUNDLE, 0), (embedded.MORE, 0), (folder, 1)):
+    for path, checked in ((embedded.BUNDLE, 0), (folder, 1)):
         Translator.load(path).close()
         assert len(seen) == checked
 
 
-def test_of_two_bundles_for_a_pair_the_first_translates(tmp_path: Path, translator: Translator) -> None:
-    other = Path(shutil.copytree(embedded.MORE, tmp_path / "other"))
-    shutil.copyfile(embedded.BUNDLE / "translation.json", other / "translation.json")
-    list_anew(other, "translation.json")
-    for folders, is_first in (([other, embedded.BUNDLE], False), ([embedded.BUNDLE, other], True)):
+def test_of_two_bundles_for_a_pair_the_first_translates(one_way: Path, translator: Translator) -> None:
+    for folders, is_first in (([one_way, embedded.BUNDLE], False), ([embedded.BUNDLE, one_way], True)):
         with Translator.load(folders, threads=1) as found:
-            assert found.pairs == [("en", "de")]
+            assert sorted(found.pairs) == sorted(PAIRS)
             assert (found.fingerprint("en", "de") == translator.fingerprint("en", "de")) == is_first
 
 

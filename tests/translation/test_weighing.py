@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from edgeslm import Translator
+from edgeslm import Translator, embedded
 from edgeslm.bundle import Bundle
 from edgeslm.engines.protocol import Engine
 from edgeslm.engines.registry import open_engine
@@ -99,7 +99,7 @@ def test_scores_are_log_probabilities_per_token(engine: Engine) -> None:
         assert searcher.score([]) == []
 
 
-def test_the_embedded_models_choose_alike_alone_and_together() -> None:
+def test_models_choose_alike_alone_and_together(one_way: Path) -> None:
     texts = [
         "I'd rather stay at home tonight.",
         "Settings",
@@ -108,7 +108,7 @@ def test_the_embedded_models_choose_alike_alone_and_together() -> None:
         "He told me <b>never</b> to touch that.",
         "applause applause applause applause applause",
     ]
-    with Translator.load(threads=2) as translator:
+    with Translator.load([embedded.BUNDLE, one_way], threads=2) as translator:
         for source, target in (("en", "de"), ("en", "fr")):
             together = translator.translate_batch(texts, source, target, beams=4, alternatives=2, rerank=True)
             for text, found in zip(texts, together, strict=True):
