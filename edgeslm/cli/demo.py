@@ -1,4 +1,4 @@
-"""``edgeslm demo``: convert, verify and run the embedded English to German translator."""
+"""``edgeslm demo``: convert, verify and run the embedded translator."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SENTENCES = (
 @threads_option
 @json_option
 def command(out: Path | None, engine: str, threads: int | None, as_json: bool) -> int:
-    """Convert the embedded English to German translator to int8 ONNX, verify it, and translate a few sentences.
+    """Convert the embedded translator to int8 ONNX, verify it, and translate a few sentences.
 
     \b
     edgeslm demo

@@ -83,7 +83,7 @@ def pipe(translator: edgeslm.Translator, ways: Ways) -> None:
 def main() -> int:
     """Read the options, open the model, run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", nargs="+", help="bundles' folders; by default the embedded translators")
+    parser.add_argument("--model", nargs="+", help="bundles' folders; by default the embedded translator")
     parser.add_argument("--between", nargs=2, default=("en", "de"), metavar="LANG", help="by default en de")
     parser.add_argument("--from", dest="source", metavar="LANG")
     parser.add_argument("--to", dest="target", metavar="LANG")

@@ -1,4 +1,4 @@
-"""The embedded translators' prompts are the same ids in every runtime that opens its bundles."""
+"""The embedded translator's prompts are the same ids in every runtime that opens its bundles."""
 
 from __future__ import annotations
 
