@@ -136,7 +136,7 @@ def _pairs(values: dict[str, Any]) -> tuple[Pair, ...]:
     both_ways = {
         (pair.target, pair.source): pair.phrases
         for pair, value in zip(pairs, found, strict=True)
-        if value.get("reversible") is True
+        if value.get("reversible")
     }
     return tuple(replace(pair, backwards=both_ways.get((pair.source, pair.target), {})) for pair in pairs)
 
@@ -148,6 +148,8 @@ def _pair(value: object) -> Pair:
         raise BundleError(f"{NAME}: a pair needs source, target and prompt, all strings")
     if not (source and target) or source == target or prompt.count(SLOT) != 1:
         raise BundleError(f"{NAME}: {source}→{target}: expected two languages and a prompt with one {SLOT}")
+    if not isinstance(found.get("reversible", False), bool):
+        raise BundleError(f"{NAME}: {source}→{target}: reversible: expected true or false")
     phrases = found.get("phrases", {})
     if not isinstance(phrases, dict) or not all(isinstance(text, str) for text in phrases.values()):
         raise BundleError(f"{NAME}: {source}→{target}: phrases: expected an object of strings")

@@ -45,6 +45,7 @@ def test_damaged_cards(content: bytes) -> None:
         {"stand_ins": [""]},
         {"stand_ins": ["a.*"]},
         {"words": []},
+        {"capitals": ["Swedish"]},
         {"words": {"en": ["the"]}},
     ],
 )

@@ -68,7 +68,23 @@ def test_a_card_that_has_them_wrong_is_refused(phrases: object) -> None:
         parse_card(json.dumps({"pairs": [pair]}).encode())
 
 
-def test_the_embedded_models_have_some(translator: Translator) -> None:
+def test_reversible_phrases_hold_the_other_way_about_but_for_what_that_way_says_itself() -> None:
+    there = {"Settings": "Einstellungen", "Preferences": "Einstellungen", "May {number}": "{number}. Mai", "at": "um"}
+    pairs = [
+        {"source": "en", "target": "de", "prompt": "{text}", "phrases": there, "reversible": True},
+        {"source": "de", "target": "en", "prompt": "{text}", "phrases": {"um": "around"}},
+        {"source": "en", "target": "fr", "prompt": "{text}", "phrases": {"at": "à"}},
+        {"source": "fr", "target": "en", "prompt": "{text}"},
+    ]
+    _, back, _, from_french = parse_card(json.dumps({"pairs": pairs}).encode()).pairs
+    assert [back.phrasebook.get(text) for text in ("einstellungen", "um", "3. Mai")] == ["Settings.", "around.", None]
+    assert from_french.phrasebook.get("à") is None
+    pairs[0]["reversible"] = "yes"
+    with pytest.raises(BundleError, match="en→de: reversible"):
+        parse_card(json.dumps({"pairs": pairs}).encode())
+
+
+def test_the_embedded_model_has_some(translator: Translator) -> None:
     letter = "Dear Mr. Anderson,\n\n<b>Settings</b>: Chapter 3\n\nBest regards,\nTom\n"
     known = {
         "de": ["Sehr geehrter Herr", "Einstellungen", "Kapitel", "Mit freundlichen Grüßen"],

@@ -153,6 +153,11 @@ def test_the_model_sees_stand_ins_for_names_that_it_does_not_know() -> None:
     assert Names(lambda text: range(6), None).spans("Azz", [], True, "en") == []
 
 
+def test_a_word_with_a_hyphen_is_a_name_if_both_parts_have_capitals() -> None:
+    spans = NAMES.spans("Suis-zzje Azz-Bzz, Azz-like ?", [], True, "fr")
+    assert [(span.start, span.end) for span in spans] == [(10, 17)]
+
+
 def test_a_name_may_get_an_s_and_one_that_is_lost_is_shown_instead() -> None:
     answers = {"Tom's dog.": "Toms Hund.", "I saw Tom.": "Ich sah ihn.", "I saw Azz.": "Ich sah Azz."}
 
