@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--genai", default="", metavar="BUNDLE")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has ctranslate2")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=32, help="on each thread")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--starts", type=int, default=7, help="of each contestant")
     parser.add_argument("--sentences", type=int, default=10**9, help="of each round after the first")
