@@ -14,22 +14,25 @@ _PLAIN_SENTENCE = re.compile(r"[^\W\d_](?:[^\W_]|[ ,'’])*+[.!?]?(?<! )")  # on
 
 
 class Sentence(NamedTuple):
-    """A sentence on one line, and the line breaks that it had."""
+    """A sentence on one line, the line breaks that it had, and what no line may end within."""
 
     text: str
     breaks: tuple[str, ...] = ()
     places: tuple[float, ...] = ()
+    whole: tuple[str, ...] = ()
 
     def laid_out(self, translation: str) -> str:
         """The translation on as many lines."""
-        return translation if not self.breaks else wrap(translation, self.breaks, self.places)
+        return translation if not self.breaks else wrap(translation, self.breaks, self.places, self.whole)
 
 
 def _sentence(text: str, protector: Protector) -> Sentence:
     if not has_breaks(text):
         return Sentence(text)
-    flat, breaks, places = unwrap(text, protector.spans(text))
-    return Sentence(flat, tuple(breaks), tuple(places))
+    spans = protector.spans(text)
+    flat, breaks, places = unwrap(text, spans)
+    kept = dict.fromkeys(text[span.start : span.end] for span in spans)
+    return Sentence(flat, tuple(breaks), tuple(places), tuple(piece for piece in kept if " " in piece))
 
 
 def cut(document: str, form: Format, protector: Protector, language: str) -> Iterator[str | Sentence]:

@@ -86,12 +86,16 @@ def unwrap(text: str, spans: Sequence[Span]) -> tuple[str, list[str], list[float
     return flat, breaks, [place / len(flat) for place in places]
 
 
-def wrap(text: str, breaks: Sequence[str], places: Sequence[float]) -> str:
+def wrap(text: str, breaks: Sequence[str], places: Sequence[float], whole: Sequence[str] = ()) -> str:
     """A translation with the breaks that :func:`unwrap` found, each at the space nearest to where it stood.
 
-    They keep their order; where there are too few spaces the last ones stand at the end.
+    They keep their order, and do not come within what is to stay whole; where there are too few spaces the last ones
+    stand at the end.
     """
-    spaces = [i for i, character in enumerate(text) if character == " "]
+    open_text = text
+    for piece in whole:
+        open_text = open_text.replace(piece, "x" * len(piece))
+    spaces = [i for i, character in enumerate(open_text) if character == " "]
     pieces, start, first = [], 0, 0
     for number, (mark, place) in enumerate(zip(breaks, places, strict=True)):
         last = max(first, len(spaces) - (len(breaks) - number))  # later breaks need spaces too

@@ -68,3 +68,9 @@ def test_no_break_and_no_word_is_lost() -> None:
         _, breaks, places = unwrap(source, ())
         found = wrap(answer, breaks, places)
         assert found.split() == answer.split() and found.count("\n") == source.count("\n")
+
+
+def test_what_stays_whole_is_not_cut_by_a_line_break() -> None:
+    _, breaks, places = unwrap("f(a, 1) \nIch bin hier.", ())
+    assert wrap("f(a, 1) I'm here.", breaks, places, ["f(a, 1)"]) == "f(a, 1) \nI'm here."
+    assert wrap("f(a, 1)", breaks, places, ["f(a, 1)"]) == "f(a, 1) \n"
