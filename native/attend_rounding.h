@@ -1,4 +1,4 @@
-/* What the attend_q8 kernels of all instruction sets round to 16 bits. */
+/* What the attend_q8 kernels of all instruction sets round to 16 bits, and multiply. */
 #ifndef SLM_ATTEND_ROUNDING_H
 #define SLM_ATTEND_ROUNDING_H
 
@@ -15,5 +15,20 @@ static inline float slm_query_limit(int64_t d) {
 
 /* Below this largest magnitude all is rounded to 0: its inverse would overflow. */
 #define SLM_ATTEND_TINY 1e-33f
+
+/* Dot products of rounded rows x, stride apart, with the lanes of panels (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS), panel_bytes apart.
+ * Integers times their rows' scales, and times those of the lanes (NULL: none), go to out, out_stride apart. Meanwhile ahead_step bytes of
+ * ahead are asked for with each slice. */
+typedef struct slm_panel_call {
+    const int8_t *panel;
+    int64_t panels, panel_bytes, slices;
+    const int16_t *x;
+    int64_t stride;
+    const float *row_scales, *lane_scales;
+    float *out;
+    int64_t out_stride;
+    const char *ahead;
+    int64_t ahead_step;
+} slm_panel_call;
 
 #endif

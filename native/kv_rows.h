@@ -32,11 +32,11 @@ static inline size_t slm_kv_head_bytes(int32_t format, int64_t d) {
     return 2 * (slm_kv_part_bytes(format, d) + (format == SLM_Q8 ? SLM_KV_BLOCK * sizeof(float) : 0));
 }
 
-/* The rows that lie in `memory`. */
+/* The rows that lie in `memory`: scales before what they scale, to be asked for in one go. */
 static inline slm_kv_view slm_kv_view_in(int32_t format, int64_t d, void *memory) {
-    char *keys = (char *)memory, *values = keys + slm_kv_part_bytes(format, d);
-    float *scales = format == SLM_Q8 ? (float *)(values + slm_kv_part_bytes(format, d)) : NULL;
-    slm_kv_view rows = {keys, values, scales, scales ? scales + SLM_KV_BLOCK : NULL};
+    char *keys = (char *)memory, *values = keys + slm_kv_head_bytes(format, d) / 2;
+    size_t scales = format == SLM_Q8 ? SLM_KV_BLOCK * sizeof(float) : 0;
+    slm_kv_view rows = {keys + scales, values + scales, scales ? (float *)(void *)keys : NULL, scales ? (float *)(void *)values : NULL};
     return rows;
 }
 

@@ -2,7 +2,7 @@
 
 #include "template/attend_float.h"
 
-static void score(const slm_attend *a, slm_seen all, float *scores) { score_float(a, 1, all, scores); }
+static const char *score(const slm_attend *a, slm_seen all, float *scores) { return score_float(a, 1, all, scores); }
 
 static void gather(const slm_attend *a, slm_seen any, float *weights) { gather_float(a, 1, any, weights); }
 

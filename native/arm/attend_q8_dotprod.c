@@ -22,15 +22,15 @@ INLINE void split16(const float *x, float inverse, float limit, int16_t *out) {
 }
 
 /* Two quads at a time; there is an even number. */
-INLINE void dot_slices(const int8_t *panel, int64_t quads, const int16_t *x, int64_t stride, int heads, const char *ahead,
-                       VEC (*out)[BYTE_VECTORS]) {
+INLINE void dot_slices(const slm_panel_call *c, int heads, VEC (*out)[BYTE_VECTORS]) {
+    const int8_t *panel = c->panel;
     int32x4_t high[TILE_HEADS][2], low[TILE_HEADS][2];
     for (int h = 0; h < heads; h++) high[h][0] = high[h][1] = low[h][0] = low[h][1] = vdupq_n_s32(0);
-    for (int64_t i = 0; i < quads; i += 2, panel += 64) {
+    for (int64_t i = 0; i < c->slices; i += 2, panel += 64) {
         int8x16_t a0 = vld1q_s8(panel), a1 = vld1q_s8(panel + 16), b0 = vld1q_s8(panel + 32), b1 = vld1q_s8(panel + 48);
-        __builtin_prefetch(ahead + 32 * i);
+        __builtin_prefetch(c->ahead + c->ahead_step * i);
         for (int h = 0; h < heads; h++) {
-            int8x16_t times = vreinterpretq_s8_s16(vld1q_s16(x + h * stride + 4 * i));
+            int8x16_t times = vreinterpretq_s8_s16(vld1q_s16(c->x + h * c->stride + 4 * i));
             high[h][0] = vdotq_laneq_s32(vdotq_laneq_s32(high[h][0], a0, times, 0), b0, times, 2);
             high[h][1] = vdotq_laneq_s32(vdotq_laneq_s32(high[h][1], a1, times, 0), b1, times, 2);
             low[h][0] = vdotq_laneq_s32(vdotq_laneq_s32(low[h][0], a0, times, 1), b0, times, 3);

@@ -34,10 +34,10 @@ INLINE void dot_few(const int8_t *panel, int64_t quads, const int16_t *x, int64_
         }
 }
 
-INLINE void dot_slices(const int8_t *panel, int64_t quads, const int16_t *x, int64_t stride, int heads, const char *ahead,
-                       VEC (*out)[BYTE_VECTORS]) {
-    fetch(ahead, 32 * quads);
-    for (int h = 0; h < heads; h += 2) dot_few(panel, quads, x + h * stride, stride, heads - h < 2 ? heads - h : 2, out + h);
+INLINE void dot_slices(const slm_panel_call *c, int heads, VEC (*out)[BYTE_VECTORS]) {
+    fetch(c->ahead, c->ahead_step * c->slices);
+    for (int h = 0; h < heads; h += 2)
+        dot_few(c->panel, c->slices, c->x + h * c->stride, c->stride, heads - h < 2 ? heads - h : 2, out + h);
 }
 
 #include "template/attend_q8.h"

@@ -1,7 +1,8 @@
 /* Rounding for the attend_q8 kernels of ARM, behind attend_neon.h. */
+#include "attend_rounding.h"
 #include "pack_neon.h"
 
-enum { TILE_HEADS = 4 };
+enum { TILE_HEADS = 4, TILE_PANELS = 1 };
 #define PEAK(x, n) slm_peak_neon(x, n)
 
 INLINE int16x4_t round4(const float *x, float inverse, float limit) {

@@ -5,7 +5,7 @@
  *     LOAD(p), STORE(p, v)            LANES floats
  *     ADD, SUB, MUL, DIV, MAX(a, b)   MAX of a NaN and a number may be either
  *     FMA_SCALAR(acc, v, x)           acc + v * x
- *     EXP(v), TANH(v)
+ *     EXP(v), TANH(v)                 EXP of at most 0
  *     WITHIN(v, first, stop, other)   lanes first..stop-1 of v, elsewhere of other
  *     SUM(v), LARGEST(v)              over the lanes
  */
@@ -39,6 +39,15 @@ INLINE slm_seen whole_panels(slm_seen seen) {
  * itself is asked for, which costs less than asking whether. */
 INLINE const char *ahead_of(const void *from, int64_t at, const void *panel) { return from ? (const char *)from + at : (const char *)panel; }
 
+/* While scores are softened and weights rounded nothing is read from memory, which would then do nothing: so some of the values, or of the
+ * next keys, are left to ask for by then. Each of the first heads asks for a line for each panel of rows: 4 bytes of a row. */
+INLINE int64_t asking_heads(const slm_attend *a) {
+    int64_t most = slm_kv_width(a->d) * 3 / 32;
+    return a->n_q < most ? a->n_q : most;
+}
+
+INLINE int64_t left_bytes(const slm_attend *a) { return asking_heads(a) * 64 / SLM_KV_LANES; } /* of a row */
+
 INLINE void fetch(const void *from, int64_t bytes) {
     for (int64_t b = 0; from && b < bytes; b += 64) __builtin_prefetch((const char *)from + b);
 }
@@ -48,54 +57,69 @@ INLINE int is_cut(slm_seen seen, int32_t j) { return j < seen.first || j + SLM_K
 
 INLINE VEC cut(slm_seen seen, int32_t j, VEC v, VEC other) { return WITHIN(v, seen.first - j, seen.stop - j, other); }
 
-/* Scores of whole panels `all`, after the cap; -inf outside those seen. Returns the largest. */
-INLINE float cap_scores(float *scores, slm_seen all, slm_seen seen, float softcap) {
-    VEC none = SET1(-__builtin_inff()), top[VECTORS];
-    for (int v = 0; v < VECTORS; v++) top[v] = none;
+/* Caps the scores of whole panels `all`; those outside of what is seen become -inf. */
+INLINE void cap_scores(float *scores, slm_seen all, slm_seen seen, float softcap) {
+    if (softcap == 0 && seen.first <= all.first && seen.stop >= all.stop) return;
     for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
         int outside = is_cut(seen, j);
-        for (int v = 0; v < VECTORS; v++) {
+        for (int v = 0; (outside || softcap != 0) && v < VECTORS; v++) {
             float *at = scores + j + v * LANES;
             VEC x = LOAD(at);
             if (softcap != 0) x = MUL(SET1(softcap), TANH(DIV(x, SET1(softcap))));
-            if (outside) x = cut(seen, j + v * LANES, x, none);
-            if (outside || softcap != 0) STORE(at, x);
-            top[v] = MAX(top[v], x);
+            STORE(at, outside ? cut(seen, j + v * LANES, x, SET1(-__builtin_inff())) : x);
         }
     }
-    for (int v = 1; v < VECTORS; v++) top[0] = MAX(top[0], top[v]);
-    return LARGEST(top[0]);
 }
 
-/* Scores become weights exp(score - max), and their sum; then they take over the scales of their rows' values (NULL: none). Rows have
- * their lanes by position, so that the order of additions is that of positions. */
-INLINE void soften(float *scores, slm_seen all, slm_seen seen, float softcap, const float *scales, float *max, float *sum) {
-    *max = cap_scores(scores, all, seen, softcap);
-    VEC shift = SET1(seen.first < seen.stop ? *max : 0), total[VECTORS]; /* nothing seen: all weights 0 */
+/* In four chains, as a maximum waits for the one before it. */
+INLINE float largest(const float *scores, slm_seen all) {
+    VEC top[4];
+    int32_t j = all.first;
+    for (int c = 0; c < 4; c++) top[c] = SET1(-__builtin_inff());
+    for (; j + 4 * LANES <= all.stop; j += 4 * LANES)
+        for (int c = 0; c < 4; c++) top[c] = MAX(top[c], LOAD(scores + j + c * LANES));
+    for (; j < all.stop; j += LANES) top[0] = MAX(top[0], LOAD(scores + j));
+    return LARGEST(MAX(MAX(top[0], top[1]), MAX(top[2], top[3])));
+}
+
+/* Scores become weights exp(score - max), whose sum is returned; then they take over the scales of their rows' values (NULL: none). Rows
+ * have their lanes by position, so that the order of additions is that of positions. Asks for what is ahead. */
+INLINE float soften(float *scores, slm_seen all, slm_seen seen, float max, const float *scales, const char *ahead) {
+    VEC shift = SET1(seen.first < seen.stop ? max : 0), total[VECTORS]; /* nothing seen: all weights 0 */
     for (int v = 0; v < VECTORS; v++) total[v] = ZERO();
     for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
         VEC x[VECTORS];
+        int outside = is_cut(seen, j);
+        __builtin_prefetch(ahead + (j - all.first) * 64 / SLM_KV_LANES, 0, 2);
         for (int v = 0; v < VECTORS; v++) x[v] = EXP(SUB(LOAD(scores + j + v * LANES), shift));
+        for (int v = 0; outside && v < VECTORS; v++) x[v] = cut(seen, j + v * LANES, x[v], ZERO());
         for (int v = 0; v < VECTORS; v++) total[v] = ADD(total[v], x[v]);
         for (int v = 0; scales && v < VECTORS; v++) x[v] = MUL(x[v], LOAD(scales + j + v * LANES));
-        if (scales && is_cut(seen, j)) /* scales of other rows may be anything */
-            for (int v = 0; v < VECTORS; v++) x[v] = cut(seen, j + v * LANES, x[v], ZERO());
+        for (int v = 0; scales && outside && v < VECTORS; v++) x[v] = cut(seen, j + v * LANES, x[v], ZERO()); /* scales may be anything */
         for (int v = 0; v < VECTORS; v++) STORE(scores + j + v * LANES, x[v]);
     }
     for (int v = 1; v < VECTORS; v++) total[0] = ADD(total[0], total[v]);
-    *sum = SUM(total[0]);
+    return SUM(total[0]);
 }
 
-/* Scores of all queries with whole panels of rows; then sums of values by weights, over the rows that any query sees. */
-typedef void score_fn(const slm_attend *a, slm_seen all, float *scores);
+/* Scores of all queries with whole panels of rows; then sums of values by weights, over the rows that any query sees. Returned is where
+ * the values begin that are left to ask for, NULL: none. */
+typedef const char *score_fn(const slm_attend *a, slm_seen all, float *scores);
 typedef void gather_fn(const slm_attend *a, slm_seen any, float *weights);
 
 /* Scores and weights: (n_q, SLM_KV_BLOCK). */
 INLINE void attend(const slm_attend *a, score_fn *score, gather_fn *gather) {
     float *scores = (float *)a->scratch;
     slm_seen any = seen_by_any(a), all = whole_panels(any);
-    score(a, all, scores);
-    for (int64_t h = 0; h < a->n_q; h++)
-        soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap, a->rows.value_scales, a->max + h, a->sum + h);
+    const char *left = score(a, all, scores);
+    for (int64_t h = 0; h < a->n_q; h++) {
+        cap_scores(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap);
+        a->max[h] = largest(scores + h * SLM_KV_BLOCK, all);
+    }
+    for (int64_t h = 0; h < a->n_q; h++) {
+        float *row = scores + h * SLM_KV_BLOCK;
+        const char *ahead = ahead_of(h < asking_heads(a) ? left : NULL, h * (all.stop - all.first) * 64 / SLM_KV_LANES, row);
+        a->sum[h] = soften(row, all, a->seen[h], a->max[h], a->rows.value_scales, ahead);
+    }
     gather(a, any, scores);
 }

@@ -2,48 +2,44 @@
  * including file also defines
  *
  *     TILE_HEADS                queries at once at most, 4..8
- *     dot_slices(panel, slices, x, stride, heads, ahead, out)
- *                               out[h] = sum over slices of panel (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS) times x[h][slice]; there
- *                               is a multiple of 4 of them. Fetches as much of ahead.
+ *     TILE_PANELS               panels at once, 1 or 2
+ *     dot_slices(c, heads, out) out[h] = sum over slices of TILE_PANELS panels, in the order of their lanes, of slice times c->x[h][slice];
+ *                               there is a multiple of 4 of them. Asks for what is ahead.
  *     PEAK(x, n)                the largest |x|, of a multiple of 16
  *     ROUND(x, inverse, limit, out)
  *                               16 values x * inverse, within -limit..limit, to int16
  */
 #include "attend_rounding.h"
 
-/* A float is its 16 bits times the scale. */
-INLINE float round_row(const float *x, int64_t n, float limit, int16_t *out) {
+enum { TILE_LANES = TILE_PANELS * SLM_KV_BYTE_LANES, TILE_VECTORS = TILE_PANELS * BYTE_VECTORS };
+enum { SLICE_BYTES = TILE_PANELS * 32, SCALE_BYTES = sizeof(float) };
+
+/* A float is its 16 bits times the scale. Asks for what is ahead, as soften does. */
+INLINE float round_row(const float *x, int64_t n, float limit, int16_t *out, const char *ahead) {
     float peak = PEAK(x, n), inverse = peak >= SLM_ATTEND_TINY ? limit / peak : 0;
-    for (int64_t i = 0; i < n; i += 16) ROUND(x + i, inverse, limit, out + i);
+    for (int64_t i = 0; i < n; i += 16) {
+        __builtin_prefetch(ahead + i * 64 / SLM_KV_LANES, 0, 2);
+        ROUND(x + i, inverse, limit, out + i);
+    }
     return peak / limit;
 }
 
-/* Dot products of n_q rounded rows x, stride apart, with the lanes of a panel. Integers times their rows' scales, and times those of the
- * lanes (NULL: none), go to out, out_stride apart. */
-typedef struct panel_call {
-    const int8_t *panel;
-    int64_t slices;
-    const int16_t *x;
-    int64_t stride;
-    const float *row_scales, *lane_scales;
-    float *out;
-    int64_t out_stride;
-    const char *ahead;
-} panel_call;
-
-INLINE void run_tile(panel_call c, int heads) {
-    VEC sums[TILE_HEADS][BYTE_VECTORS];
-    dot_slices(c.panel, c.slices, c.x, c.stride, heads, c.ahead, sums);
+INLINE void run_tile(slm_panel_call c, int heads) {
+    VEC sums[TILE_HEADS][TILE_VECTORS];
+    dot_slices(&c, heads, sums);
     for (int h = 0; h < heads; h++)
-        for (int v = 0; v < BYTE_VECTORS; v++) {
+        for (int v = 0; v < TILE_VECTORS && v < c.panels * BYTE_VECTORS; v++) {
             VEC scale = SET1(c.row_scales[h]);
             if (c.lane_scales) scale = MUL(LOAD(c.lane_scales + v * LANES), scale);
             STORE(c.out + h * c.out_stride + v * LANES, MUL(sums[h][v], scale));
         }
 }
 
+/* How many of the next tile's panels there are with so many lanes left. */
+INLINE int64_t panels_of(int64_t lanes) { return lanes < TILE_LANES ? lanes / SLM_KV_BYTE_LANES : TILE_PANELS; }
+
 /* In tiles of about the same size. */
-INLINE void run_panel(panel_call c, int64_t n_q) {
+INLINE void run_panels(slm_panel_call c, int64_t n_q) {
     int64_t tiles = (n_q + TILE_HEADS - 1) / TILE_HEADS;
     for (; tiles > 0; tiles--) {
         int64_t heads = (n_q + tiles - 1) / tiles;
@@ -74,37 +70,54 @@ INLINE rounded_rows rounded_in(const slm_attend *a) {
     return (rounded_rows){queries, weights, (float *)(void *)(queries + a->n_q * slm_kv_width(a->d))};
 }
 
-static void score(const slm_attend *a, slm_seen all, float *scores) {
+static const char *score(const slm_attend *a, slm_seen all, float *scores) {
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d);
     for (int64_t h = 0; h < a->n_q; h++)
-        r.scales[h] = round_row(a->q + h * width, width, slm_query_limit(a->d), r.queries + h * width);
-    fetch(a->rows.value_scales, SLM_KV_BLOCK * sizeof(float));
-    for (int64_t j = all.first; j < all.stop; j += SLM_KV_BYTE_LANES) {
-        panel_call call = {(const int8_t *)a->rows.keys + j * width,
-                           width / SLM_KV_BYTE_STEPS,
-                           r.queries,
-                           width,
-                           r.scales,
-                           a->rows.key_scales + j,
-                           scores + j,
-                           SLM_KV_BLOCK,
-                           ahead_of(a->rows.values, j * width, NULL)};
-        run_panel(call, a->n_q);
+        r.scales[h] = round_row(a->q + h * width, width, slm_query_limit(a->d), r.queries + h * width, (const char *)(a->q + h * width));
+    const char *values = (const char *)a->rows.value_scales; /* and then the values */
+    int64_t asked = width + SCALE_BYTES - left_bytes(a);     /* of each row */
+    for (int64_t j = all.first; j < all.stop; j += TILE_LANES) {
+        slm_panel_call call = {.panel = (const int8_t *)a->rows.keys + j * width,
+                               .panels = panels_of(all.stop - j),
+                               .panel_bytes = SLM_KV_BYTE_LANES * width,
+                               .slices = width / SLM_KV_BYTE_STEPS,
+                               .x = r.queries,
+                               .stride = width,
+                               .row_scales = r.scales,
+                               .lane_scales = a->rows.key_scales + j,
+                               .out = scores + j,
+                               .out_stride = SLM_KV_BLOCK,
+                               .ahead = values + j * asked,
+                               .ahead_step = SLICE_BYTES * asked / width};
+        run_panels(call, a->n_q);
     }
+    return values + all.stop * asked;
 }
 
 static void gather(const slm_attend *a, slm_seen any, float *weights) {
     slm_seen all = whole_panels(any);
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d), rows = all.stop - all.first;
-    for (int64_t h = 0; h < a->n_q; h++)
-        r.scales[h] = round_row(weights + h * SLM_KV_BLOCK + all.first, rows, SLM_WEIGHT_LIMIT, r.weights + h * SLM_KV_BLOCK + all.first);
-    fetch(a->next.key_scales, SLM_KV_BLOCK * sizeof(float));
-    for (int64_t i = 0; i < a->d; i += SLM_KV_BYTE_LANES) {
+    int64_t left = left_bytes(a), asked = width + SCALE_BYTES - left; /* of each row of the next keys, while rounding and behind it */
+    for (int64_t h = 0; h < a->n_q; h++) {
+        float *row = weights + h * SLM_KV_BLOCK + all.first;
+        const char *ahead = ahead_of(h < asking_heads(a) ? a->next.key_scales : NULL, h * SLM_KV_BLOCK * 64 / SLM_KV_LANES, row);
+        r.scales[h] = round_row(row, rows, SLM_WEIGHT_LIMIT, r.weights + h * SLM_KV_BLOCK + all.first, ahead);
+    }
+    for (int64_t i = 0; i < a->d; i += TILE_LANES) {
         const int8_t *panel = (const int8_t *)a->rows.values + i * SLM_KV_BLOCK + all.first * SLM_KV_BYTE_LANES;
-        panel_call call = {panel, rows / SLM_KV_BYTE_STEPS, r.weights + all.first, SLM_KV_BLOCK, r.scales, NULL, a->acc + i, width,
-                           ahead_of(a->next.keys, i * SLM_KV_BLOCK, panel)};
-        run_panel(call, a->n_q);
+        slm_panel_call call = {.panel = panel,
+                               .panels = panels_of(width - i),
+                               .panel_bytes = SLM_KV_BYTE_LANES * SLM_KV_BLOCK,
+                               .slices = rows / SLM_KV_BYTE_STEPS,
+                               .x = r.weights + all.first,
+                               .stride = SLM_KV_BLOCK,
+                               .row_scales = r.scales,
+                               .out = a->acc + i,
+                               .out_stride = width,
+                               .ahead = ahead_of(a->next.key_scales, (left + i * asked / width) * SLM_KV_BLOCK, panel),
+                               .ahead_step = SLICE_BYTES * asked / width};
+        run_panels(call, a->n_q);
     }
 }

@@ -1,13 +1,14 @@
 #include "attend_avx512.h"
+#include "attend_rounding.h"
 
 #if !defined(__AVX512VNNI__) || !defined(__AVX512BW__)
 #error "attend_q8_avx512.c needs AVX-512 BW and VNNI"
 #endif
 
-enum { TILE_HEADS = 8 };
+enum { TILE_HEADS = 8, TILE_PANELS = 2 };
 
 #define PEAK(x, n) peak_of(x, n)
-#define ROUND(x, inverse, limit, out) round16(x, inverse, limit, out)
+#define ROUND(x, inverse, limit, out) round16(x, inverse, out)
 
 /* By bits, in which NaN is the largest. */
 INLINE float peak_of(const float *x, int64_t n) {
@@ -20,40 +21,47 @@ INLINE float peak_of(const float *x, int64_t n) {
     return value;
 }
 
-INLINE void round16(const float *x, float inverse, float limit, int16_t *out) {
-    __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(inverse));
-    v = _mm512_min_ps(_mm512_max_ps(v, _mm512_set1_ps(-limit)), _mm512_set1_ps(limit)); /* NaN: -limit */
-    _mm256_storeu_si256((__m256i *)(void *)out, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+/* The sum with 1.5 * 2^23 has the integer in its low bits. It is within the limit, unless the peak is infinite or NaN, as then is all. */
+INLINE void round16(const float *x, float inverse, int16_t *out) {
+    __m512 v = _mm512_fmadd_ps(_mm512_loadu_ps(x), _mm512_set1_ps(inverse), _mm512_set1_ps(0x1.8p23f));
+    _mm256_storeu_si256((__m256i *)(void *)out, _mm512_cvtepi32_epi16(_mm512_castps_si512(v)));
 }
 
 INLINE __m512i slice_of(const int8_t *p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
 
-/* Adds the products of 16-bit neighbours with the two at x, in 16 lanes. */
-INLINE void add_products(__m512i *sum, __m512i a, const int16_t *x) {
-#if defined(__GNUC__) && !defined(SLM_SIMDE) /* with the intrinsic, gcc copies all sums at every step */
-    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(*sum) : "v"(a), "m"(*(const int16_t(*)[2])x));
-#else
+INLINE __m512i every_pair(const int16_t *x) {
     int32_t pair;
     memcpy(&pair, x, sizeof pair);
-    *sum = _mm512_dpwssd_epi32(*sum, a, _mm512_set1_epi32(pair));
+    return _mm512_set1_epi32(pair);
+}
+
+INLINE void add_products(__m512i *sum, __m512i a, __m512i b) {
+#if defined(__GNUC__) && !defined(SLM_SIMDE) /* with the intrinsic, gcc copies all sums at every step */
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
+#else
+    *sum = _mm512_dpwssd_epi32(*sum, a, b);
 #endif
 }
 
-/* Two slices at a time, with sums of their own: each waits for the one before it. There is an even number. */
-INLINE void dot_slices(const int8_t *panel, int64_t slices, const int16_t *x, int64_t stride, int heads, const char *ahead,
-                       __m512 (*out)[BYTE_VECTORS]) {
-    __m512i even[TILE_HEADS], odd[TILE_HEADS];
-    for (int h = 0; h < heads; h++) even[h] = odd[h] = _mm512_setzero_si512();
-    for (int64_t i = 0; i < slices; i += 2) {
-        __m512i a = slice_of(panel + 32 * i), b = slice_of(panel + 32 * i + 32);
+/* Two panels share the loads of x, which are as many as the core can do beside the products of one. A lone panel is its own second. */
+INLINE void dot_slices(const slm_panel_call *c, int heads, __m512 (*out)[2 * BYTE_VECTORS]) {
+    const int8_t *one = c->panel, *two = c->panel + (c->panels < TILE_PANELS ? 0 : c->panel_bytes);
+    __m512i first[TILE_HEADS], second[TILE_HEADS];
+    for (int h = 0; h < heads; h++) first[h] = second[h] = _mm512_setzero_si512();
+    for (int64_t i = 0; i < c->slices; i++) {
+        __m512i a = slice_of(one + 32 * i), b = slice_of(two + 32 * i);
         UNROLL(8)
         for (int h = 0; h < heads; h++) {
-            add_products(even + h, a, x + h * stride + 2 * i);
-            add_products(odd + h, b, x + h * stride + 2 * i + 2);
+            __m512i times = every_pair(c->x + h * c->stride + 2 * i);
+            add_products(first + h, a, times);
+            add_products(second + h, b, times);
         }
-        __builtin_prefetch(ahead + 32 * i, 0, 2); /* into the second-level cache: the first has the panel and these rows */
+        __builtin_prefetch(c->ahead + c->ahead_step * i, 0, 2); /* into the second-level cache: the first has the panels and these rows */
     }
-    for (int h = 0; h < heads; h++) out[h][0] = _mm512_cvtepi32_ps(_mm512_add_epi32(even[h], odd[h]));
+    for (int h = 0; h < heads; h++) {
+        out[h][0] = _mm512_cvtepi32_ps(first[h]);
+        out[h][1] = _mm512_cvtepi32_ps(second[h]);
+    }
 }
 
 #include "template/attend_q8.h"

@@ -1,4 +1,5 @@
 /* Rounding and broadcasts for the attend_q8 kernels of x86, behind attend_avx2.h. */
+#include "attend_rounding.h"
 #include "pack_avx2.h"
 
 #define PEAK(x, n) slm_peak_avx2(x, n)
