@@ -93,7 +93,7 @@ def wrap(text: str, breaks: Sequence[str], places: Sequence[float], whole: Seque
     stand at the end.
     """
     open_text = text
-    for piece in whole:
+    for piece in sorted(whole, key=len, reverse=True):  # one may be a part of another
         open_text = open_text.replace(piece, "x" * len(piece))
     spaces = [i for i, character in enumerate(open_text) if character == " "]
     pieces, start, first = [], 0, 0

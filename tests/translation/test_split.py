@@ -74,3 +74,4 @@ def test_what_stays_whole_is_not_cut_by_a_line_break() -> None:
     _, breaks, places = unwrap("f(a, 1) \nIch bin hier.", ())
     assert wrap("f(a, 1) I'm here.", breaks, places, ["f(a, 1)"]) == "f(a, 1) \nI'm here."
     assert wrap("f(a, 1)", breaks, places, ["f(a, 1)"]) == "f(a, 1) \n"
+    assert wrap("f(a, g(b, 1)) I'm", breaks, places, ["g(b, 1)", "f(a, g(b, 1))"]) == "f(a, g(b, 1)) \nI'm"

@@ -1,6 +1,6 @@
 """What a teacher thinks of each token of the answers that a student learns, asked once before the training.
 
-A student then learns from the teacher at about the speed at which it learns from the answers alone.
+A student then learns from the teacher without running it in every step.
 """
 
 from __future__ import annotations

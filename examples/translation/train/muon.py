@@ -38,7 +38,10 @@ class Muon(torch.optim.Optimizer):
 
     def _momentum(self, matrices: list[Tensor], share: float) -> Tensor:
         """The gradients with Nesterov's momentum, stacked."""
-        kept = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in matrices]
+        for p in matrices:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        kept = [self.state[p]["momentum"] for p in matrices]
         gradients = [p.grad for p in matrices]
         torch._foreach_lerp_(kept, gradients, 1 - share)
         return torch.stack(torch._foreach_lerp(gradients, kept, share))

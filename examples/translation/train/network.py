@@ -226,7 +226,7 @@ class Decoder(nn.Module):
         (Kim and Rush 2016, https://aclanthology.org/D16-1139).
         """
         wanted = batch.ids.flatten()[batch.asked + 1]
-        return cross(self.answers(batch), wanted, smoothing, batch.likely, soft if batch.likely else 0.0)
+        return cross(self.answers(batch), wanted, smoothing, batch.likely, soft)
 
     def compile_for_training(self) -> None:
         """Compiles a layer, once for all of them: on a GPU, much of the time goes into small steps. (The loss would be
