@@ -1,28 +1,26 @@
-/* What the attend_q8 kernels of all instruction sets round to 16 bits, and multiply. */
+/* What the attend_q8 kernels of all instruction sets round, and multiply. */
 #ifndef SLM_ATTEND_ROUNDING_H
 #define SLM_ATTEND_ROUNDING_H
 
 #include "kernels.h"
 
-/* Largest magnitude of a rounded query: no sum of d products with bytes leaves 32 bits, and its two bytes are each an int8. */
-static inline float slm_query_limit(int64_t d) {
-    int64_t limit = INT32_MAX / (128 * d);
-    return (float)(limit < 127 * 257 ? limit : 127 * 257);
-}
+/* Largest magnitude of a rounded query: a byte, as of the inputs of linears. */
+#define SLM_QUERY_LIMIT 127.0f
 
-/* Of a rounded weight: no sum of SLM_KV_BLOCK products with bytes leaves 32 bits. */
+/* Of a rounded weight, of 16 bits, as most of them are small beside the largest: no sum of SLM_KV_BLOCK products with bytes leaves 32 bits,
+ * and its two bytes are each an int8. */
 #define SLM_WEIGHT_LIMIT 32639.0f
 
 /* Below this largest magnitude all is rounded to 0: its inverse would overflow. */
 #define SLM_ATTEND_TINY 1e-33f
 
-/* Dot products of rounded rows x, stride apart, with the lanes of panels (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS), panel_bytes apart.
- * Integers times their rows' scales, and times those of the lanes (NULL: none), go to out, out_stride apart. Meanwhile ahead_step bytes of
- * ahead are asked for with each slice. */
+/* Dot products of rounded rows x, stride bytes apart, with the lanes of panels (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS), panel_bytes
+ * apart. Integers times their rows' scales, and times those of the lanes (NULL: none), go to out, out_stride apart. Meanwhile ahead_step
+ * bytes of ahead are asked for with each 32 bytes. */
 typedef struct slm_panel_call {
     const int8_t *panel;
     int64_t panels, panel_bytes, slices;
-    const int16_t *x;
+    const uint8_t *x;
     int64_t stride;
     const float *row_scales, *lane_scales;
     float *out;

@@ -120,7 +120,7 @@ typedef struct slm_seen {
 
 /* Attention of n_q query heads, already scaled, that share one KV head, over the rows of one block: of each, the maximum of its scores
  * q . key, the sum of exp(score - max), and that of exp(score - max) * value. -INFINITY, 0 and 0 where it sees nothing. softcap 0:
- * none. q8: exact sums of integers, queries and weights rounded to 16 bits.
+ * none. q8: exact sums of integers, queries rounded to 8 bits and weights to 16.
  * A head's result is the same bits whichever heads share its call. */
 typedef struct slm_attend {
     const float *q; /* (n_q, slm_kv_width(d)), padded with zeros */

@@ -3,8 +3,7 @@
  * Keys and values are panels, multiplied with vectors that run along their steps, many lanes at once, without sums across lanes. To score
  * keys, the lanes are rows and the steps run along a row; to sum weighted values, the lanes run along a row and the steps are rows.
  *   f32, f16   (panels, steps, 16 lanes)
- *   q8         (panels, steps / n, 32 / n lanes, n steps): as the instructions take them, n = 4 for dot products of bytes, n = 2 on x86,
- *              whose best ones take 16 bits
+ *   q8         (panels, steps / 4, 8 or 16 lanes, 4 steps): as dot products of bytes take them
  * Rows are slm_kv_width values wide; those from d on are never written, and what lies there is never used.
  */
 #ifndef SLM_KV_ROWS_H
@@ -14,11 +13,11 @@
 
 #define SLM_KV_LANES 16 /* of a panel of floats */
 #if defined(__x86_64__) || defined(_M_X64)
-#define SLM_KV_BYTE_STEPS 2
+#define SLM_KV_BYTE_LANES 16
 #else
-#define SLM_KV_BYTE_STEPS 4
+#define SLM_KV_BYTE_LANES 8
 #endif
-#define SLM_KV_BYTE_LANES (32 / SLM_KV_BYTE_STEPS)
+#define SLM_KV_BYTE_STEPS 4
 
 static inline size_t slm_kv_value_bytes(int32_t format) { return format == SLM_F32 ? 4 : format == SLM_F16 ? 2 : 1; }
 

@@ -180,11 +180,11 @@ int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op) {
     return runs * a->n_kv_heads;
 }
 
-/* A run of the blocks of a lone tile. Behind it the thread takes up the same run of the next head, or the next run. */
+/* A run of the blocks of a lone tile. Behind it the thread takes up the next run, or the first one of the next head. */
 static void attend_shared(const tile *t, int64_t run) {
     block_cut c = cut_blocks(t->pass, t->layer);
-    int64_t next_head = (t->kv_head + 1) % t->layer->n_kv_heads, next_run = next_head ? run : run + 1;
-    slm_kv_view after = next_run < c.runs ? rows_of(t, next_head, c.first + run_start(c, next_run)) : (slm_kv_view){0};
+    int64_t next_run = (run + 1) % c.runs, next_head = next_run ? t->kv_head : t->kv_head + 1;
+    slm_kv_view after = next_head < t->layer->n_kv_heads ? rows_of(t, next_head, c.first + run_start(c, next_run)) : (slm_kv_view){0};
     int64_t n_q = t->rows * t->heads, floats = state_floats(t->layer, n_q), stop = run_start(c, run + 1);
     float *partials = t->pass->runner->partials + t->kv_head * c.blocks * floats;
     for (int64_t b = run_start(c, run); b < stop; b++) {
@@ -197,10 +197,17 @@ static void attend_shared(const tile *t, int64_t run) {
     close_tile(t, total);
 }
 
+/* Pieces of a lone tile go head by head: a thread's share of them is mostly of the same head, whose parts it then merges itself. */
 void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scratch) {
-    int64_t n_kv_heads = pass->runner->program.layers[op->layer].n_kv_heads, i = piece / n_kv_heads;
-    const int32_t *rows = pass->runner->tiles + (is_lone_tile(pass) ? 0 : i);
-    tile t = open_tile(pass, op, piece % n_kv_heads, rows[0], rows[1] - rows[0], scratch);
-    if (is_lone_tile(pass)) attend_shared(&t, i);
-    else attend_alone(&t);
+    const slm_layer *a = pass->runner->program.layers + op->layer;
+    const int32_t *tiles = pass->runner->tiles;
+    if (is_lone_tile(pass)) {
+        int64_t runs = cut_blocks(pass, a).runs;
+        tile t = open_tile(pass, op, piece / runs, 0, pass->rows, scratch);
+        attend_shared(&t, piece % runs);
+    } else {
+        int64_t i = piece / a->n_kv_heads;
+        tile t = open_tile(pass, op, piece % a->n_kv_heads, tiles[i], tiles[i + 1] - tiles[i], scratch);
+        attend_alone(&t);
+    }
 }

@@ -2,15 +2,21 @@
 
 #include "attend_round_neon.h"
 
-#define ROUND(x, inverse, limit, out) round16(x, inverse, limit, out)
+#define dot_keys dot_slices
+#define dot_values dot_slices
 
-INLINE void round16(const float *x, float inverse, float limit, int16_t *out) {
-    vst1q_s16(out, round8(x, inverse, limit));
-    vst1q_s16(out + 8, round8(x + 8, inverse, limit));
+/* To rows of int16. */
+INLINE void round16(const float *x, float inverse, float limit, uint8_t *out) {
+    vst1q_u8(out, vreinterpretq_u8_s16(round8(x, inverse, limit)));
+    vst1q_u8(out + 16, vreinterpretq_u8_s16(round8(x + 8, inverse, limit)));
 }
 
+INLINE void round_queries(const float *x, float inverse, uint8_t *out, int64_t i) { round16(x, inverse, SLM_QUERY_LIMIT, out + 2 * i); }
+
+INLINE void round_weights(const float *x, float inverse, uint8_t *out, int64_t i) { round16(x, inverse, SLM_WEIGHT_LIMIT, out + 2 * i); }
+
 /* For 1 or 2 heads, which with their sums fill the registers. The 4 products of a lane stay apart to the end. */
-INLINE void dot_few(const int8_t *panel, int64_t quads, const int16_t *x, int64_t stride, int heads, VEC (*out)[BYTE_VECTORS]) {
+INLINE void dot_few(const int8_t *panel, int64_t quads, const uint8_t *x, int64_t stride, int heads, VEC (*out)[BYTE_VECTORS]) {
     int32x4_t acc[2][8];
     for (int h = 0; h < heads; h++)
         for (int l = 0; l < 8; l++) acc[h][l] = vdupq_n_s32(0);
@@ -18,7 +24,7 @@ INLINE void dot_few(const int8_t *panel, int64_t quads, const int16_t *x, int64_
         int16x8_t times[2], a[4];
         for (int b = 0; b < 4; b++) a[b] = vmovl_s8(vld1_s8(panel + 32 * i + 8 * b));
         for (int h = 0; h < heads; h++) {
-            int16x4_t quad = vld1_s16(x + h * stride + 4 * i);
+            int16x4_t quad = vreinterpret_s16_u8(vld1_u8(x + h * stride + 8 * i));
             times[h] = vcombine_s16(quad, quad);
         }
         for (int b = 0; b < 4; b++)

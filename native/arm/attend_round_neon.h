@@ -2,7 +2,7 @@
 #include "attend_rounding.h"
 #include "pack_neon.h"
 
-enum { TILE_HEADS = 4, TILE_PANELS = 1 };
+enum { TILE_PANELS = 1, KEY_HEADS = 4, VALUE_HEADS = 4 };
 #define PEAK(x, n) slm_peak_neon(x, n)
 
 INLINE int16x4_t round4(const float *x, float inverse, float limit) {

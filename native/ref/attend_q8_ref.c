@@ -18,11 +18,10 @@ static int32_t rounded(float x, float inverse, float limit) {
 
 static void score(const slm_attend *a, const float *q, slm_seen seen, float *scores) {
     const int8_t *keys = a->rows.keys;
-    float limit = slm_query_limit(a->d);
-    rounding r = rounding_to(limit, slm_peak_ref(q, a->d));
+    rounding r = rounding_to(SLM_QUERY_LIMIT, slm_peak_ref(q, a->d));
     for (int32_t j = seen.first; j < seen.stop; j++) {
         int32_t sum = 0;
-        for (int64_t i = 0; i < a->d; i++) sum += rounded(q[i], r.inverse, limit) * keys[slm_key_index(SLM_Q8, a->d, j, i)];
+        for (int64_t i = 0; i < a->d; i++) sum += rounded(q[i], r.inverse, SLM_QUERY_LIMIT) * keys[slm_key_index(SLM_Q8, a->d, j, i)];
         scores[j] = (float)sum * (a->rows.key_scales[j] * r.scale);
     }
 }

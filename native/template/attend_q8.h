@@ -1,32 +1,36 @@
 /* Scores and weighted sums over rows of q8, behind template/attend.h. Integers are exact, so every instruction set has the same sums. The
  * including file also defines
  *
- *     TILE_HEADS                queries at once at most, 4..8
  *     TILE_PANELS               panels at once, 1 or 2
- *     dot_slices(c, heads, out) out[h] = sum over slices of TILE_PANELS panels, in the order of their lanes, of slice times c->x[h][slice];
- *                               there is a multiple of 4 of them. Asks for what is ahead.
+ *     KEY_HEADS, VALUE_HEADS    queries at once at most, 2..8
+ *     dot_keys(c, heads, out)   out[h] = sum over slices of TILE_PANELS panels, in the order of their lanes, of slice times c->x[h][slice];
+ *     dot_values                there is a multiple of 4 of them. Asks for what is ahead.
  *     PEAK(x, n)                the largest |x|, of a multiple of 16
- *     ROUND(x, inverse, limit, out)
- *                               16 values x * inverse, within -limit..limit, to int16
+ *     round_queries, round_weights(x, inverse, out, i)
+ *                               16 values x * inverse, within the limits, to places i, i + 1, .. of a row as dot_keys and dot_values read it,
+ *                               of two bytes for each place
  */
 #include "attend_rounding.h"
 
-enum { TILE_LANES = TILE_PANELS * SLM_KV_BYTE_LANES, TILE_VECTORS = TILE_PANELS * BYTE_VECTORS };
-enum { SLICE_BYTES = TILE_PANELS * 32, SCALE_BYTES = sizeof(float) };
+enum { TILE_VECTORS = TILE_PANELS * BYTE_VECTORS, TILE_LANES = TILE_PANELS * SLM_KV_BYTE_LANES };
+enum { SCALE_BYTES = sizeof(float) };
 
-/* A float is its 16 bits times the scale. Asks for what is ahead, as soften does. */
-INLINE float round_row(const float *x, int64_t n, float limit, int16_t *out, const char *ahead) {
+typedef void round_fn(const float *x, float inverse, uint8_t *out, int64_t i);
+typedef void dot_fn(const slm_panel_call *c, int heads, VEC (*out)[TILE_VECTORS]);
+
+/* A float is its integer times the scale. Asks for what is ahead, as soften does. */
+INLINE float round_row(const float *x, int64_t n, float limit, round_fn *round, uint8_t *out, const char *ahead) {
     float peak = PEAK(x, n), inverse = peak >= SLM_ATTEND_TINY ? limit / peak : 0;
     for (int64_t i = 0; i < n; i += 16) {
         __builtin_prefetch(ahead + i * 64 / SLM_KV_LANES, 0, 2);
-        ROUND(x + i, inverse, limit, out + i);
+        round(x + i, inverse, out, i);
     }
     return peak / limit;
 }
 
-INLINE void run_tile(slm_panel_call c, int heads) {
-    VEC sums[TILE_HEADS][TILE_VECTORS];
-    dot_slices(&c, heads, sums);
+INLINE void run_tile(slm_panel_call c, int heads, dot_fn *dot) {
+    VEC sums[8][TILE_VECTORS];
+    dot(&c, heads, sums);
     for (int h = 0; h < heads; h++)
         for (int v = 0; v < TILE_VECTORS && v < c.panels * BYTE_VECTORS; v++) {
             VEC scale = SET1(c.row_scales[h]);
@@ -38,19 +42,19 @@ INLINE void run_tile(slm_panel_call c, int heads) {
 /* How many of the next tile's panels there are with so many lanes left. */
 INLINE int64_t panels_of(int64_t lanes) { return lanes < TILE_LANES ? lanes / SLM_KV_BYTE_LANES : TILE_PANELS; }
 
-/* In tiles of about the same size. */
-INLINE void run_panels(slm_panel_call c, int64_t n_q) {
-    int64_t tiles = (n_q + TILE_HEADS - 1) / TILE_HEADS;
+/* In tiles of about the same size, of `most` heads at most. */
+INLINE void run_panels(slm_panel_call c, int64_t n_q, int most, dot_fn *dot) {
+    int64_t tiles = (n_q + most - 1) / most;
     for (; tiles > 0; tiles--) {
         int64_t heads = (n_q + tiles - 1) / tiles;
-        if (heads == 1) run_tile(c, 1);
-        else if (heads == 2) run_tile(c, 2);
-        else if (heads == 3) run_tile(c, 3);
-        else if (TILE_HEADS > 4 && heads == 4) run_tile(c, 4);
-        else if (TILE_HEADS > 5 && heads == 5) run_tile(c, 5);
-        else if (TILE_HEADS > 6 && heads == 6) run_tile(c, 6);
-        else if (TILE_HEADS > 7 && heads == 7) run_tile(c, 7);
-        else run_tile(c, TILE_HEADS);
+        if (heads == 1) run_tile(c, 1, dot);
+        else if (most > 2 && heads == 2) run_tile(c, 2, dot);
+        else if (most > 3 && heads == 3) run_tile(c, 3, dot);
+        else if (most > 4 && heads == 4) run_tile(c, 4, dot);
+        else if (most > 5 && heads == 5) run_tile(c, 5, dot);
+        else if (most > 6 && heads == 6) run_tile(c, 6, dot);
+        else if (most > 7 && heads == 7) run_tile(c, 7, dot);
+        else run_tile(c, most, dot);
         n_q -= heads;
         c.x += heads * c.stride;
         c.row_scales += heads;
@@ -60,21 +64,23 @@ INLINE void run_panels(slm_panel_call c, int64_t n_q) {
 }
 
 typedef struct rounded_rows {
-    int16_t *queries, *weights; /* (n_q, width), (n_q, SLM_KV_BLOCK) */
+    uint8_t *queries, *weights; /* (n_q, width), (n_q, SLM_KV_BLOCK) places */
     float *scales;              /* (n_q), of the ones at hand */
 } rounded_rows;
 
 INLINE rounded_rows rounded_in(const slm_attend *a) {
-    int16_t *weights = (int16_t *)(void *)((float *)a->scratch + a->n_q * SLM_KV_BLOCK);
-    int16_t *queries = weights + a->n_q * SLM_KV_BLOCK;
-    return (rounded_rows){queries, weights, (float *)(void *)(queries + a->n_q * slm_kv_width(a->d))};
+    uint8_t *weights = (uint8_t *)((float *)a->scratch + a->n_q * SLM_KV_BLOCK);
+    uint8_t *queries = weights + a->n_q * SLM_KV_BLOCK * 2;
+    return (rounded_rows){queries, weights, (float *)(void *)(queries + a->n_q * slm_kv_width(a->d) * 2)};
 }
 
 static const char *score(const slm_attend *a, slm_seen all, float *scores) {
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d);
-    for (int64_t h = 0; h < a->n_q; h++)
-        r.scales[h] = round_row(a->q + h * width, width, slm_query_limit(a->d), r.queries + h * width, (const char *)(a->q + h * width));
+    for (int64_t h = 0; h < a->n_q; h++) {
+        const float *q = a->q + h * width;
+        r.scales[h] = round_row(q, width, SLM_QUERY_LIMIT, round_queries, r.queries + h * width * 2, (const char *)q);
+    }
     const char *values = (const char *)a->rows.value_scales; /* and then the values */
     int64_t asked = width + SCALE_BYTES - left_bytes(a);     /* of each row */
     for (int64_t j = all.first; j < all.stop; j += TILE_LANES) {
@@ -83,14 +89,14 @@ static const char *score(const slm_attend *a, slm_seen all, float *scores) {
                                .panel_bytes = SLM_KV_BYTE_LANES * width,
                                .slices = width / SLM_KV_BYTE_STEPS,
                                .x = r.queries,
-                               .stride = width,
+                               .stride = width * 2,
                                .row_scales = r.scales,
                                .lane_scales = a->rows.key_scales + j,
                                .out = scores + j,
                                .out_stride = SLM_KV_BLOCK,
                                .ahead = values + j * asked,
-                               .ahead_step = SLICE_BYTES * asked / width};
-        run_panels(call, a->n_q);
+                               .ahead_step = 32 * asked / width};
+        run_panels(call, a->n_q, KEY_HEADS, dot_keys);
     }
     return values + all.stop * asked;
 }
@@ -103,7 +109,7 @@ static void gather(const slm_attend *a, slm_seen any, float *weights) {
     for (int64_t h = 0; h < a->n_q; h++) {
         float *row = weights + h * SLM_KV_BLOCK + all.first;
         const char *ahead = ahead_of(h < asking_heads(a) ? a->next.key_scales : NULL, h * SLM_KV_BLOCK * 64 / SLM_KV_LANES, row);
-        r.scales[h] = round_row(row, rows, SLM_WEIGHT_LIMIT, r.weights + h * SLM_KV_BLOCK + all.first, ahead);
+        r.scales[h] = round_row(row, rows, SLM_WEIGHT_LIMIT, round_weights, r.weights + h * SLM_KV_BLOCK * 2, ahead);
     }
     for (int64_t i = 0; i < a->d; i += TILE_LANES) {
         const int8_t *panel = (const int8_t *)a->rows.values + i * SLM_KV_BLOCK + all.first * SLM_KV_BYTE_LANES;
@@ -111,13 +117,13 @@ static void gather(const slm_attend *a, slm_seen any, float *weights) {
                                .panels = panels_of(width - i),
                                .panel_bytes = SLM_KV_BYTE_LANES * SLM_KV_BLOCK,
                                .slices = rows / SLM_KV_BYTE_STEPS,
-                               .x = r.weights + all.first,
-                               .stride = SLM_KV_BLOCK,
+                               .x = r.weights,
+                               .stride = SLM_KV_BLOCK * 2,
                                .row_scales = r.scales,
                                .out = a->acc + i,
                                .out_stride = width,
                                .ahead = ahead_of(a->next.key_scales, (left + i * asked / width) * SLM_KV_BLOCK, panel),
-                               .ahead_step = SLICE_BYTES * asked / width};
-        run_panels(call, a->n_q);
+                               .ahead_step = 32 * asked / width};
+        run_panels(call, a->n_q, VALUE_HEADS, dot_values);
     }
 }
