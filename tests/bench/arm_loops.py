@@ -4,8 +4,8 @@
 
 Disassembles, finds the loops that multiply and add, and lets llvm-mca simulate them: over whole groups of blockwise
 kernels (the smallest loops that also convert sums to float, 4 results an instruction; a loop inside counts once, as it
-runs at groups of 32), and over the inputs of float kernels. Cycles are those of LLVM's model for a loop that runs from
-the first-level cache: they compare loops, not machines.
+runs at groups of 32), and over the inputs of float kernels and of attention. Cycles are those of LLVM's model for a
+loop that runs from the first-level cache: they compare loops, not machines.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Loop:
 
     @property
     def is_measured(self) -> bool:
-        if self.count(INTEGER):
+        if self.count(INTEGER) and self.function not in ("score", "gather"):
             return self.products >= MIN_PRODUCTS and self.results > 0
         return self.products >= MIN_PRODUCTS and sum(i.target is not None for i in self.body) == 1
 
