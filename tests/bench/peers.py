@@ -28,6 +28,7 @@ from typing import Any
 from peer.contestants import CONTESTANTS, SHAPES, Arena, Contestant, Worker, file_bytes
 
 from edgeslm.bandwidth import read_bandwidth
+from edgeslm.engines.native import DEFAULT_KV_DTYPE, KV_FORMATS
 from edgeslm.engines.threads import usable_cpus
 
 FIRST_PROMPT = 8  # tokens, of a fresh process
@@ -41,6 +42,7 @@ class Plan:
     prompt: int
     new: int
     depths: list[int]
+    kv_dtype: str
     repeat: int
 
     @property
@@ -222,14 +224,15 @@ def main() -> None:
     parser.add_argument("-p", "--prompt", type=int, default=256)
     parser.add_argument("-n", "--new", type=int, default=32)
     parser.add_argument("--depth", type=_counts, default=[100], help="such as 100,4000,8000")
+    parser.add_argument("--kv-dtype", choices=KV_FORMATS, default=DEFAULT_KV_DTYPE, help="of our keys and values")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    arena = Arena(args.folder, args.shape, args.seed)
+    arena = Arena(args.folder, args.shape, args.seed, args.kv_dtype)
     if args.setup:
         arena.set_up()
         return
-    plan = Plan(args.threads, args.prompt, args.new, args.depth, args.repeat)
+    plan = Plan(args.threads, args.prompt, args.new, args.depth, args.kv_dtype, args.repeat)
     matches = [
         measure(arena, [c for c in CONTESTANTS if c.bits == bits and c.runtime in args.only], plan)
         for bits in args.bits

@@ -53,8 +53,8 @@ CONTEXT = 16384  # of our bundles
 class Worker:
     """A contestant's process."""
 
-    def __init__(self, python: Path, contestant: Contestant, model: Path, threads: int, context: int) -> None:
-        command = [python, HERE / "worker.py", contestant.runtime, model, "--threads", threads, "--context", context]
+    def __init__(self, python: Path, contestant: Contestant, model: Path, *options: object) -> None:
+        command = [python, HERE / "worker.py", contestant.runtime, model, *options]
         self._name = f"{contestant.runtime} {contestant.form}"
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the process
         self.process = subprocess.Popen(
@@ -99,8 +99,9 @@ class Worker:
 class Arena:
     """The folder with environments and models of one shape."""
 
-    def __init__(self, folder: Path, shape: str, seed: int) -> None:
+    def __init__(self, folder: Path, shape: str, seed: int, kv_dtype: str) -> None:
         self._environments, self._shape, self._seed = folder / "environments", shape, seed
+        self._kv_dtype = kv_dtype  # ours
         self._models = folder / "models" / shape
 
     def python(self, environment: str) -> Path:
@@ -140,7 +141,9 @@ class Arena:
         python = self.python(contestant.runtime)
         if not python.exists():
             raise SystemExit(f"{python} is absent: run with --setup first")
-        return Worker(python, contestant, self.model(contestant.model), threads, context)
+        options = ["--threads", threads, "--context", context]
+        options += ["--kv-dtype", self._kv_dtype] if contestant.runtime == "edgeslm" else []
+        return Worker(python, contestant, self.model(contestant.model), *options)
 
 
 def _run(*command: object) -> None:

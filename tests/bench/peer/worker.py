@@ -75,11 +75,11 @@ class Stepper:
 
 
 class Edgeslm(Stepper):
-    def __init__(self, model: Path, threads: int, context: int) -> None:
+    def __init__(self, model: Path, threads: int, context: int, kv_dtype: str) -> None:
         from edgeslm.bundle import Bundle
         from edgeslm.engines.registry import open_engine
 
-        engine = open_engine(Bundle.open(model), "native", threads)
+        engine = open_engine(Bundle.open(model), "native", threads, kv_dtype=kv_dtype)
         self.step_bytes = engine.step_bytes
         self._session = engine.new_session()
 
@@ -217,6 +217,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--context", type=int, required=True)
+    parser.add_argument("--kv-dtype", help="of edgeslm")
     args = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what runtimes print is no answer
@@ -225,7 +226,8 @@ def main() -> None:
         print(json.dumps(values), file=answers, flush=True)
 
     start = perf_counter()
-    runtime = RUNTIMES[args.runtime](args.model, args.threads, args.context)
+    own = {"kv_dtype": args.kv_dtype} if args.kv_dtype else {}
+    runtime = RUNTIMES[args.runtime](args.model, args.threads, args.context, **own)
     answer(load_s=perf_counter() - start)
     for line in sys.stdin:
         match json.loads(line):
