@@ -109,10 +109,10 @@ SIMDE_ADD __m512i simde_cvtps_epi32(__m512 v) {
     simde_512 u = {.ps = v};
     return simde_si_of(_mm256_cvtps_epi32(u.ps2[0]), _mm256_cvtps_epi32(u.ps2[1]));
 }
-SIMDE_ADD __m256i simde_cvtepi32_epi16(__m512i v) {
-    union { __m512i v; int16_t lanes[32]; } u = {v};
-    for (int i = 0; i < 16; i++) u.lanes[i] = u.lanes[2 * i];
-    return (simde_512){.si = u.v}.si2[0];
+SIMDE_ADD __m128i simde_cvtepi32_epi8(__m512i v) {
+    union { __m512i v; int8_t lanes[64]; } u = {v};
+    for (int i = 0; i < 16; i++) u.lanes[i] = u.lanes[4 * i];
+    return (simde_512){.si = u.v}.si4[0];
 }
 #define SIMDE_WIDEN(name, of8)                                                            \
     SIMDE_ADD __m512i simde_##name(__m128i v) {                                           \
@@ -134,7 +134,7 @@ SIMDE_WIDEN2(cvtepi8_epi16, _mm256_cvtepi8_epi16)
     _mm256_set_m128i(_mm256_cvtps_ph((simde_512){.ps = (v)}.ps2[1], rounding), _mm256_cvtps_ph((simde_512){.ps = (v)}.ps2[0], rounding))
 #define _mm512_cvtepi32_ps simde_cvtepi32_ps
 #define _mm512_cvtps_epi32 simde_cvtps_epi32
-#define _mm512_cvtepi32_epi16 simde_cvtepi32_epi16
+#define _mm512_cvtepi32_epi8 simde_cvtepi32_epi8
 #define _mm512_cvtepu8_epi32 simde_cvtepu8_epi32
 #define _mm512_cvtepi8_epi32 simde_cvtepi8_epi32
 #define _mm512_cvtepu16_epi32 simde_cvtepu16_epi32
@@ -182,6 +182,5 @@ SIMDE_ADD int32_t simde_reduce_max_epi32(__m512i v) {
 /* AVX-VNNI: the same instructions, encoded for CPUs without AVX-512. */
 #define _mm256_dpbusd_avx_epi32 simde_mm256_dpbusd_epi32
 #define _mm_dpbusd_avx_epi32 simde_mm_dpbusd_epi32
-#define _mm256_dpwssd_avx_epi32 simde_mm256_dpwssd_epi32
 
 #endif
