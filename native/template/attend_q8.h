@@ -3,8 +3,9 @@
  *
  *     TILE_PANELS               panels at once, 1 or 2
  *     KEY_HEADS, VALUE_HEADS    queries at once at most, 2..8
- *     dot_keys(c, heads, out)   out[h] = sum over slices of TILE_PANELS panels, in the order of their lanes, of slice times c->x[h][slice];
- *     dot_values                there is a multiple of 4 of them. Asks for what is ahead.
+ *     dot_keys, dot_values(c, heads, out)
+ *                               out[h] = sum over slices of TILE_PANELS panels, in the order of their lanes, of slice times c->x[h][slice];
+ *                               there is a multiple of 4 of them. Asks for what is ahead.
  *     PEAK(x, n)                the largest |x|, of a multiple of 16
  *     round_queries, round_weights(x, inverse, out, i)
  *                               16 values x * inverse, within the limits, to places i, i + 1, .. of a row as dot_keys and dot_values read it,

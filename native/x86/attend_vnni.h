@@ -6,14 +6,15 @@
  *     ZERO_INTS(), LOAD_INTS(p), SET1_INTS(x), SUB_INTS(a, b), SHIFT_INTS_BY_8(a), ADD_INTS(a, b), TO_FLOATS(a)
  *     add_products(sum, u, s)   adds the products of neighbouring unsigned with signed bytes to sum
  */
+
+/* Four neighbouring bytes, in each lane. */
 INLINE INTS every_quad(const uint8_t *x) {
     int32_t quad;
     memcpy(&quad, x, sizeof quad);
     return SET1_INTS(quad);
 }
 
-/* Both vectors of a slice share the loads of x, which are as many as the core can do beside the products of one. A lone panel is its own
- * second. */
+/* The second vector of a slice; a lone panel is its own. */
 INLINE const int8_t *second_of(const slm_panel_call *c) {
     if (TILE_PANELS == 1) return c->panel + sizeof(INTS);
     return c->panel + (c->panels == 1 ? 0 : c->panel_bytes);
@@ -23,6 +24,7 @@ INLINE void ask_ahead(const slm_panel_call *c, int64_t i) {
     for (int p = 0; p < TILE_PANELS; p++) ASK(c->ahead + c->ahead_step * 2 * (TILE_PANELS * i + p));
 }
 
+/* Two vectors share the loads of x, which are as many as the core can do beside the products of one. */
 INLINE void dot_keys(const slm_panel_call *c, int heads, VEC (*out)[2]) {
     const int8_t *one = c->panel, *two = second_of(c);
     INTS first[KEY_HEADS], second[KEY_HEADS], first_excess = ZERO_INTS(), second_excess = ZERO_INTS();
