@@ -241,7 +241,7 @@ def main() -> None:
         print(json.dumps([to_json(match, args.shape) for match in matches], indent=1))
         return
     for match in matches:
-        print(f"\n{args.shape}, {plan.threads} threads, {describe(match)}\n")
+        print(f"\n{args.shape}, {plan.threads} threads, our keys and values {plan.kv_dtype}, {describe(match)}\n")
         print("\n".join(table(match)))
         print(f"\n{agreement(match)}")
 

@@ -127,8 +127,6 @@ SIMDE_WIDEN(cvtepi8_epi32, _mm256_cvtepi8_epi32)
 SIMDE_WIDEN2(cvtepu16_epi32, _mm256_cvtepu16_epi32)
 SIMDE_WIDEN2(cvtepi16_epi32, _mm256_cvtepi16_epi32)
 SIMDE_WIDEN2(cvtepu8_epi16, _mm256_cvtepu8_epi16)
-SIMDE_WIDEN2(cvtepi8_epi16, _mm256_cvtepi8_epi16)
-#undef _mm512_cvtepi8_epi16
 #define _mm512_cvtph_ps simde_cvtph_ps
 #define _mm512_cvtps_ph(v, rounding) \
     _mm256_set_m128i(_mm256_cvtps_ph((simde_512){.ps = (v)}.ps2[1], rounding), _mm256_cvtps_ph((simde_512){.ps = (v)}.ps2[0], rounding))
@@ -140,7 +138,6 @@ SIMDE_WIDEN2(cvtepi8_epi16, _mm256_cvtepi8_epi16)
 #define _mm512_cvtepu16_epi32 simde_cvtepu16_epi32
 #define _mm512_cvtepi16_epi32 simde_cvtepi16_epi32
 #define _mm512_cvtepu8_epi16 simde_cvtepu8_epi16
-#define _mm512_cvtepi8_epi16 simde_cvtepi8_epi16
 
 /* Parts. */
 #undef _mm512_extractf32x8_ps
