@@ -27,4 +27,6 @@ static inline float32x4_t slm_within_neon(float32x4_t v, int32_t first, int32_t 
 #define WITHIN(v, first, stop, other) slm_within_neon(v, first, stop, other)
 #define SUM(v) vaddvq_f32(v)
 #define LARGEST(v) vmaxvq_f32(v)
+#define PEAK(a, b) vmaxq_f32(a, b)
+#define PEAK_OF(v) vmaxvq_f32(v)
 #include "template/attend.h"

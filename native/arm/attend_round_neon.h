@@ -2,8 +2,8 @@
 #include "attend_rounding.h"
 #include "pack_neon.h"
 
-enum { TILE_PANELS = 1, KEY_HEADS = 4, VALUE_HEADS = 4 };
-#define PEAK(x, n) slm_peak_neon(x, n)
+enum { TILE_PANELS = 1, KEY_HEADS = 4, VALUE_HEADS = 4, WEIGHTS_AT_ONCE = 16 };
+#define MAGNITUDE(x, n) slm_peak_neon(x, n)
 
 INLINE int16x4_t round4(const float *x, float inverse, float limit) {
     float32x4_t v = vmaxnmq_f32(vmulq_n_f32(vld1q_f32(x), inverse), vdupq_n_f32(-limit)); /* the number where one is NaN */

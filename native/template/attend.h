@@ -8,6 +8,7 @@
  *     EXP(v), TANH(v)                 EXP of at most 0
  *     WITHIN(v, first, stop, other)   lanes first..stop-1 of v, elsewhere of other
  *     SUM(v), LARGEST(v)              over the lanes
+ *     PEAK(a, b), PEAK_OF(v)          the larger, and the largest, of numbers that are not negative; NaN where there is one
  */
 #include "kv_rows.h"
 
@@ -82,44 +83,70 @@ INLINE float largest(const float *scores, slm_seen all) {
     return LARGEST(MAX(MAX(top[0], top[1]), MAX(top[2], top[3])));
 }
 
-/* Scores become weights exp(score - max), whose sum is returned; then they take over the scales of their rows' values (NULL: none). Rows
- * have their lanes by position, so that the order of additions is that of positions. Asks for what is ahead. */
-INLINE float soften(float *scores, slm_seen all, slm_seen seen, float max, const float *scales, const char *ahead) {
-    VEC shift = SET1(seen.first < seen.stop ? max : 0), total[VECTORS]; /* nothing seen: all weights 0 */
-    for (int v = 0; v < VECTORS; v++) total[v] = ZERO();
-    for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
-        VEC x[VECTORS];
-        int outside = is_cut(seen, j);
-        __builtin_prefetch(ahead + (j - all.first) * 64 / SLM_KV_LANES, 0, 2);
-        for (int v = 0; v < VECTORS; v++) x[v] = EXP(SUB(LOAD(scores + j + v * LANES), shift));
-        for (int v = 0; outside && v < VECTORS; v++) x[v] = cut(seen, j + v * LANES, x[v], ZERO());
-        for (int v = 0; v < VECTORS; v++) total[v] = ADD(total[v], x[v]);
-        for (int v = 0; scales && v < VECTORS; v++) x[v] = MUL(x[v], LOAD(scales + j + v * LANES));
-        for (int v = 0; scales && outside && v < VECTORS; v++) x[v] = cut(seen, j + v * LANES, x[v], ZERO()); /* scales may be anything */
-        for (int v = 0; v < VECTORS; v++) STORE(scores + j + v * LANES, x[v]);
-    }
-    for (int v = 1; v < VECTORS; v++) total[0] = ADD(total[0], total[v]);
-    return SUM(total[0]);
+/* Of a row of weights, by lanes: their sum, and the largest once they are scaled. */
+typedef struct softened {
+    VEC sum[VECTORS], peak[VECTORS];
+} softened;
+
+/* A panel of scores: what they become is added to what is known of the row. */
+INLINE void soften_panel(float *scores, slm_seen seen, int outside, VEC shift, const float *scales, softened *of) {
+    VEC x[VECTORS];
+    for (int v = 0; v < VECTORS; v++) x[v] = EXP(SUB(LOAD(scores + v * LANES), shift));
+    for (int v = 0; outside && v < VECTORS; v++) x[v] = cut(seen, v * LANES, x[v], ZERO());
+    for (int v = 0; v < VECTORS; v++) of->sum[v] = ADD(of->sum[v], x[v]);
+    for (int v = 0; scales && v < VECTORS; v++) x[v] = MUL(x[v], LOAD(scales + v * LANES));
+    for (int v = 0; scales && outside && v < VECTORS; v++) x[v] = cut(seen, v * LANES, x[v], ZERO()); /* scales may be anything */
+    for (int v = 0; scales && v < VECTORS; v++) of->peak[v] = PEAK(of->peak[v], x[v]);
+    for (int v = 0; v < VECTORS; v++) STORE(scores + v * LANES, x[v]);
 }
 
-/* Scores of all queries with whole panels of rows; then sums of values by weights, over the rows that any query sees. Returned is where
- * the values begin that are left to ask for, NULL: none. */
-typedef const char *score_fn(const slm_attend *a, slm_seen all, float *scores);
-typedef void gather_fn(const slm_attend *a, slm_seen any, float *weights);
+/* Scores become weights exp(score - max); then they take over the scales of their rows' values (NULL: none). Rows have their lanes by
+ * position, so that the order of additions is that of positions. Asks for what is ahead. */
+INLINE softened soften(float *scores, slm_seen all, slm_seen seen, float max, const float *scales, const char *ahead) {
+    softened of;
+    int whole = seen.first <= all.first && seen.stop >= all.stop;
+    VEC shift = SET1(seen.first < seen.stop ? max : 0); /* nothing seen: all weights 0 */
+    for (int v = 0; v < VECTORS; v++) of.sum[v] = of.peak[v] = ZERO();
+    for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES, ahead += 64) {
+        __builtin_prefetch(ahead, 0, 2);
+        const float *of_values = scales ? scales + j : NULL;
+        if (whole) soften_panel(scores + j, seen, 0, shift, of_values, &of);
+        else soften_panel(scores + j, (slm_seen){seen.first - j, seen.stop - j}, 1, shift, of_values, &of);
+    }
+    for (int v = 1; v < VECTORS; v++) {
+        of.sum[0] = ADD(of.sum[0], of.sum[v]);
+        of.peak[0] = PEAK(of.peak[0], of.peak[v]);
+    }
+    return of;
+}
 
-/* Scores and weights: (n_q, SLM_KV_BLOCK). */
+/* Scores of all queries with whole panels of rows; then sums of values by weights (of which peaks are the largest), over the rows that any
+ * query sees. Returned is where the values begin that are left to ask for, NULL: none. */
+typedef const char *score_fn(const slm_attend *a, slm_seen all, float *scores);
+typedef void gather_fn(const slm_attend *a, slm_seen any, const float *weights, float *peaks);
+
+/* Scores and weights: (n_q, SLM_KV_BLOCK); peaks: (n_q). */
 INLINE void attend(const slm_attend *a, score_fn *score, gather_fn *gather) {
-    float *scores = (float *)a->scratch;
+    float *scores = (float *)a->scratch, *peaks = scores + a->n_q * SLM_KV_BLOCK;
     slm_seen any = seen_by_any(a), all = whole_panels(any);
     const char *left = score(a, all, scores);
     for (int64_t h = 0; h < a->n_q; h++) {
         cap_scores(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap);
         a->max[h] = largest(scores + h * SLM_KV_BLOCK, all);
     }
-    for (int64_t h = 0; h < a->n_q; h++) {
-        float *row = scores + h * SLM_KV_BLOCK;
-        const char *ahead = ahead_of(h < asking_heads(a) ? left : NULL, h * (all.stop - all.first) * 64 / SLM_KV_LANES, row);
-        a->sum[h] = soften(row, all, a->seen[h], a->max[h], a->rows.value_scales, ahead);
+    for (int64_t first = 0; first < a->n_q; first += 8) {
+        softened rows[8];
+        int64_t n = a->n_q - first < 8 ? a->n_q - first : 8;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t h = first + i;
+            float *row = scores + h * SLM_KV_BLOCK;
+            const char *ahead = ahead_of(h < asking_heads(a) ? left : NULL, h * (all.stop - all.first) * 64 / SLM_KV_LANES, row);
+            rows[i] = soften(row, all, a->seen[h], a->max[h], a->rows.value_scales, ahead);
+        }
+        for (int64_t i = 0; i < n; i++) { /* when all are there, as each takes many steps that wait for each other */
+            a->sum[first + i] = SUM(rows[i].sum[0]);
+            peaks[first + i] = PEAK_OF(rows[i].peak[0]);
+        }
     }
-    gather(a, any, scores);
+    gather(a, any, scores, peaks);
 }

@@ -6,28 +6,21 @@
  *     dot_keys, dot_values(c, heads, out)
  *                               out[h] = sum over slices of TILE_PANELS panels, in the order of their lanes, of slice times c->x[h][slice];
  *                               there is a multiple of 4 of them. Asks for what is ahead.
- *     PEAK(x, n)                the largest |x|, of a multiple of 16
+ *     MAGNITUDE(x, n)           the largest |x|, of a multiple of 16
+ *     WEIGHTS_AT_ONCE           16, or more
  *     round_queries, round_weights(x, inverse, out, i)
- *                               16 values x * inverse, within the limits, to places i, i + 1, .. of a row as dot_keys and dot_values read it,
- *                               of two bytes for each place
+ *                               16 values, or WEIGHTS_AT_ONCE, x * inverse, within the limits, to places i, i + 1, .. of a row as dot_keys and
+ *                               dot_values read it, of two bytes for each place
  */
 #include "attend_rounding.h"
 
 enum { TILE_VECTORS = TILE_PANELS * BYTE_VECTORS, TILE_LANES = TILE_PANELS * SLM_KV_BYTE_LANES };
 enum { SCALE_BYTES = sizeof(float) };
 
-typedef void round_fn(const float *x, float inverse, uint8_t *out, int64_t i);
 typedef void dot_fn(const slm_panel_call *c, int heads, VEC (*out)[TILE_VECTORS]);
 
-/* A float is its integer times the scale. Asks for what is ahead, as soften does. */
-INLINE float round_row(const float *x, int64_t n, float limit, round_fn *round, uint8_t *out, const char *ahead) {
-    float peak = PEAK(x, n), inverse = peak >= SLM_ATTEND_TINY ? limit / peak : 0;
-    for (int64_t i = 0; i < n; i += 16) {
-        __builtin_prefetch(ahead + i * 64 / SLM_KV_LANES, 0, 2);
-        round(x + i, inverse, out, i);
-    }
-    return peak / limit;
-}
+/* A float is its integer times the scale. */
+INLINE float inverse_of(float peak, float limit) { return peak >= SLM_ATTEND_TINY ? limit / peak : 0; }
 
 INLINE void run_tile(slm_panel_call c, int heads, dot_fn *dot) {
     VEC sums[8][TILE_VECTORS];
@@ -65,14 +58,14 @@ INLINE void run_panels(slm_panel_call c, int64_t n_q, int most, dot_fn *dot) {
 }
 
 typedef struct rounded_rows {
-    uint8_t *queries, *weights; /* (n_q, width), (n_q, SLM_KV_BLOCK) places */
     float *scales;              /* (n_q), of the ones at hand */
+    uint8_t *weights, *queries; /* (n_q, SLM_KV_BLOCK), (n_q, width) places */
 } rounded_rows;
 
 INLINE rounded_rows rounded_in(const slm_attend *a) {
-    uint8_t *weights = (uint8_t *)((float *)a->scratch + a->n_q * SLM_KV_BLOCK);
-    uint8_t *queries = weights + a->n_q * SLM_KV_BLOCK * 2;
-    return (rounded_rows){queries, weights, (float *)(void *)(queries + a->n_q * slm_kv_width(a->d) * 2)};
+    float *scales = (float *)a->scratch + a->n_q * SLM_KV_BLOCK;
+    uint8_t *weights = (uint8_t *)(scales + a->n_q * SLM_KV_LANES);
+    return (rounded_rows){scales, weights, weights + a->n_q * SLM_KV_BLOCK * 2};
 }
 
 static const char *score(const slm_attend *a, slm_seen all, float *scores) {
@@ -80,7 +73,9 @@ static const char *score(const slm_attend *a, slm_seen all, float *scores) {
     int64_t width = slm_kv_width(a->d);
     for (int64_t h = 0; h < a->n_q; h++) {
         const float *q = a->q + h * width;
-        r.scales[h] = round_row(q, width, SLM_QUERY_LIMIT, round_queries, r.queries + h * width * 2, (const char *)q);
+        float peak = MAGNITUDE(q, width), inverse = inverse_of(peak, SLM_QUERY_LIMIT);
+        for (int64_t i = 0; i < width; i += 16) round_queries(q + i, inverse, r.queries + h * width * 2, i);
+        r.scales[h] = peak / SLM_QUERY_LIMIT;
     }
     const char *values = (const char *)a->rows.value_scales; /* and then the values */
     int64_t asked = width + SCALE_BYTES - left_bytes(a);     /* of each row */
@@ -102,15 +97,24 @@ static const char *score(const slm_attend *a, slm_seen all, float *scores) {
     return values + all.stop * asked;
 }
 
-static void gather(const slm_attend *a, slm_seen any, float *weights) {
+/* Groups of weights begin where they would in a whole block: what is rounded beside the rows is not used. */
+INLINE void round_row(const float *x, slm_seen rows, float inverse, uint8_t *out, const char *ahead) {
+    for (int64_t i = rows.first / WEIGHTS_AT_ONCE * WEIGHTS_AT_ONCE; i < rows.stop; i += WEIGHTS_AT_ONCE) {
+        for (int64_t line = i; line < i + WEIGHTS_AT_ONCE; line += 16) __builtin_prefetch(ahead + line * 64 / SLM_KV_LANES, 0, 2);
+        round_weights(x + i, inverse, out, i);
+    }
+}
+
+static void gather(const slm_attend *a, slm_seen any, const float *weights, float *peaks) {
     slm_seen all = whole_panels(any);
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d), rows = all.stop - all.first;
     int64_t left = left_bytes(a), asked = width + SCALE_BYTES - left; /* of each row of the next keys, while rounding and behind it */
     for (int64_t h = 0; h < a->n_q; h++) {
-        float *row = weights + h * SLM_KV_BLOCK + all.first;
+        const float *row = weights + h * SLM_KV_BLOCK;
         const char *ahead = ahead_of(h < asking_heads(a) ? a->next.key_scales : NULL, h * SLM_KV_BLOCK * 64 / SLM_KV_LANES, row);
-        r.scales[h] = round_row(row, rows, SLM_WEIGHT_LIMIT, round_weights, r.weights + h * SLM_KV_BLOCK * 2, ahead);
+        round_row(row, all, inverse_of(peaks[h], SLM_WEIGHT_LIMIT), r.weights + h * SLM_KV_BLOCK * 2, ahead);
+        r.scales[h] = peaks[h] / SLM_WEIGHT_LIMIT;
     }
     for (int64_t i = 0; i < a->d; i += TILE_LANES) {
         const int8_t *panel = (const int8_t *)a->rows.values + i * SLM_KV_BLOCK + all.first * SLM_KV_BYTE_LANES;
@@ -118,7 +122,7 @@ static void gather(const slm_attend *a, slm_seen any, float *weights) {
                                .panels = panels_of(width - i),
                                .panel_bytes = SLM_KV_BYTE_LANES * SLM_KV_BLOCK,
                                .slices = rows / SLM_KV_BYTE_STEPS,
-                               .x = r.weights,
+                               .x = r.weights + 2 * all.first,
                                .stride = SLM_KV_BLOCK * 2,
                                .row_scales = r.scales,
                                .out = a->acc + i,

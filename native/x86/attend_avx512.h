@@ -34,6 +34,18 @@ static inline __m512 slm_within_avx512(__m512 v, int32_t first, int32_t stop, __
     return _mm512_mask_blend_ps((__mmask16)(inside & ~below), other, v);
 }
 
+/* By bits, of which those of NaN, whose sign may be set, are the largest. */
+static inline __m512 slm_peak_avx512(__m512 a, __m512 b) {
+    return _mm512_castsi512_ps(_mm512_max_epu32(_mm512_castps_si512(a), _mm512_castps_si512(b)));
+}
+
+static inline float slm_peak_of_avx512(__m512 v) {
+    uint32_t bits = _mm512_reduce_max_epu32(_mm512_castps_si512(v));
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 #define VEC __m512
 #define LANES 16
 #define ZERO() _mm512_setzero_ps()
@@ -50,4 +62,6 @@ static inline __m512 slm_within_avx512(__m512 v, int32_t first, int32_t stop, __
 #define WITHIN(v, first, stop, other) slm_within_avx512(v, first, stop, other)
 #define SUM(v) _mm512_reduce_add_ps(v)
 #define LARGEST(v) _mm512_reduce_max_ps(v)
+#define PEAK(a, b) slm_peak_avx512(a, b)
+#define PEAK_OF(v) slm_peak_of_avx512(v)
 #include "template/attend.h"

@@ -3,7 +3,7 @@
 #include "attend_round_avx2.h"
 #include "lanes_avx2.h"
 
-enum { TILE_PANELS = 1, KEY_HEADS = 4, VALUE_HEADS = 6 };
+enum { TILE_PANELS = 1, KEY_HEADS = 4, VALUE_HEADS = 6, WEIGHTS_AT_ONCE = 16 };
 
 INLINE void round_queries(const float *x, float inverse, uint8_t *out, int64_t i) {
     __m256i v = round16(x, inverse, SLM_QUERY_LIMIT);

@@ -5,9 +5,9 @@
 #error "attend_q8_avx512.c needs AVX-512 BW and VNNI"
 #endif
 
-enum { TILE_PANELS = 2, KEY_HEADS = 8, VALUE_HEADS = 8 };
+enum { TILE_PANELS = 2, KEY_HEADS = 8, VALUE_HEADS = 7, VALUE_VECTORS = 2, WEIGHTS_AT_ONCE = 32 };
 
-#define PEAK(x, n) peak_of(x, n)
+#define MAGNITUDE(x, n) magnitude(x, n)
 #define ASK(p) __builtin_prefetch(p, 0, 2) /* into the second-level cache: the first has the panels and these rows */
 
 #define INTS __m512i
@@ -20,7 +20,7 @@ enum { TILE_PANELS = 2, KEY_HEADS = 8, VALUE_HEADS = 8 };
 #define TO_FLOATS(a) _mm512_cvtepi32_ps(a)
 
 /* By bits, in which NaN is the largest. */
-INLINE float peak_of(const float *x, int64_t n) {
+INLINE float magnitude(const float *x, int64_t n) {
     __m512i peak = _mm512_setzero_si512();
     for (int64_t i = 0; i < n; i += 16)
         peak = _mm512_max_epi32(peak, _mm512_and_si512(_mm512_loadu_si512(x + i), _mm512_set1_epi32(0x7fffffff)));
@@ -36,14 +36,17 @@ INLINE __m512i rounded(const float *x, float inverse, float more) {
     return _mm512_castps_si512(_mm512_fmadd_ps(_mm512_loadu_ps(x), _mm512_set1_ps(inverse), _mm512_set1_ps(0x1.8p23f + more)));
 }
 
-INLINE void store_bytes(uint8_t *out, __m512i v) { _mm_storeu_si128((__m128i *)(void *)out, _mm512_cvtepi32_epi8(v)); }
+INLINE void round_queries(const float *x, float inverse, uint8_t *out, int64_t i) {
+    _mm_storeu_si128((__m128i *)(void *)(out + i), _mm512_cvtepi32_epi8(rounded(x, inverse, 128)));
+}
 
-INLINE void round_queries(const float *x, float inverse, uint8_t *out, int64_t i) { store_bytes(out + i, rounded(x, inverse, 128)); }
-
+/* 16-bit halves of two vectors in one, then the bytes of quads together, then the quads in order. */
 INLINE void round_weights(const float *x, float inverse, uint8_t *out, int64_t i) {
-    __m512i v = rounded(x, inverse, 0);
-    store_bytes(out + i, v);
-    store_bytes(out + SLM_KV_BLOCK + i, _mm512_srli_epi32(v, 8));
+    __m512i second = _mm512_slli_epi32(rounded(x + 16, inverse, 0), 16);
+    __m512i halves = _mm512_mask_blend_epi16(0xaaaaaaaa, rounded(x, inverse, 0), second);
+    const __m128i bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i quads = _mm512_shuffle_epi8(halves, _mm512_broadcast_i32x4(bytes));
+    _mm512_storeu_si512(out + 2 * i, _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), quads));
 }
 
 INLINE void add_products(__m512i *sum, __m512i u, __m512i s) {

@@ -1,7 +1,7 @@
 #include "attend_avx2.h"
 #include "attend_round_avx2.h"
 
-enum { TILE_PANELS = 1, KEY_HEADS = 5, VALUE_HEADS = 6 };
+enum { TILE_PANELS = 1, KEY_HEADS = 5, VALUE_HEADS = 6, VALUE_VECTORS = 1, WEIGHTS_AT_ONCE = 16 };
 
 #define ASK(p) __builtin_prefetch(p)
 
@@ -24,9 +24,9 @@ INLINE void round_queries(const float *x, float inverse, uint8_t *out, int64_t i
 }
 
 INLINE void round_weights(const float *x, float inverse, uint8_t *out, int64_t i) {
-    __m256i v = round16(x, inverse, SLM_WEIGHT_LIMIT);
-    store_bytes(out + i, _mm256_and_si256(v, _mm256_set1_epi16(255)));
-    store_bytes(out + SLM_KV_BLOCK + i, _mm256_srli_epi16(v, 8));
+    const __m128i bytes = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
+    __m256i quads = _mm256_shuffle_epi8(round16(x, inverse, SLM_WEIGHT_LIMIT), _mm256_broadcastsi128_si256(bytes));
+    _mm256_storeu_si256((__m256i *)(void *)(out + 2 * i), quads);
 }
 
 INLINE void add_products(__m256i *sum, __m256i u, __m256i s) {

@@ -2,7 +2,7 @@
 #include "attend_rounding.h"
 #include "pack_avx2.h"
 
-#define PEAK(x, n) slm_peak_avx2(x, n)
+#define MAGNITUDE(x, n) slm_magnitude_avx2(x, n)
 
 INLINE __m256i round8(const float *x, float inverse, float limit) {
     __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x), _mm256_set1_ps(inverse));

@@ -1,7 +1,8 @@
 /* Dot products of unsigned with signed bytes for the attend_q8 kernels. A query is the byte q + 128, and what 128 adds is taken off at the
- * end; a weight is 256 * high + low, whose high bytes are SLM_KV_BLOCK bytes behind the low ones. The including file also defines
+ * end; a weight is 256 * high + low, and the four high bytes of a quad lie behind its four low ones. The including file also defines
  *
  *     INTS                      a vector of int32, for two of which there are values in a slice of TILE_PANELS panels
+ *     VALUE_VECTORS             of a slice at once, 1 or 2
  *     ASK(p)                    prefetch
  *     ZERO_INTS(), LOAD_INTS(p), SET1_INTS(x), SUB_INTS(a, b), SHIFT_INTS_BY_8(a), ADD_INTS(a, b), TO_FLOATS(a)
  *     add_products(sum, u, s)   adds the products of neighbouring unsigned with signed bytes to sum
@@ -47,24 +48,28 @@ INLINE void dot_keys(const slm_panel_call *c, int heads, VEC (*out)[2]) {
     }
 }
 
-/* A vector of a slice at a time, which is as many sums as two of keys. */
+/* As many vectors of a slice at a time as there are sums for in the registers. */
 INLINE void dot_values(const slm_panel_call *c, int heads, VEC (*out)[2]) {
-    for (int v = 0; v < 2; v++) {
-        const int8_t *panel = v ? second_of(c) : c->panel;
+    for (int v = 0; v < 2; v += VALUE_VECTORS) {
+        const int8_t *one = v ? second_of(c) : c->panel, *two = second_of(c);
         const char *ahead = c->ahead + v * c->slices * TILE_PANELS * c->ahead_step;
-        INTS low[VALUE_HEADS], high[VALUE_HEADS];
-        for (int h = 0; h < heads; h++) low[h] = high[h] = ZERO_INTS();
+        INTS low[VALUE_HEADS][VALUE_VECTORS], high[VALUE_HEADS][VALUE_VECTORS];
+        for (int h = 0; h < heads; h++)
+            for (int n = 0; n < VALUE_VECTORS; n++) low[h][n] = high[h][n] = ZERO_INTS();
         for (int64_t i = 0; i < c->slices; i++) {
-            INTS a = LOAD_INTS(panel + 64 * i);
+            INTS a[2] = {LOAD_INTS(one + 64 * i), LOAD_INTS(two + 64 * i)};
             UNROLL(8)
             for (int h = 0; h < heads; h++) {
-                const uint8_t *x = c->x + h * c->stride + 4 * i;
-                add_products(low + h, every_quad(x), a);
-                add_products(high + h, every_quad(x + SLM_KV_BLOCK), a);
+                const uint8_t *x = c->x + h * c->stride + 8 * i;
+                INTS times = every_quad(x);
+                for (int n = 0; n < VALUE_VECTORS; n++) add_products(&low[h][n], times, a[n]);
+                times = every_quad(x + 4);
+                for (int n = 0; n < VALUE_VECTORS; n++) add_products(&high[h][n], times, a[n]);
             }
-            ASK(ahead + c->ahead_step * TILE_PANELS * i);
+            for (int n = 0; n < VALUE_VECTORS; n++) ASK(ahead + c->ahead_step * TILE_PANELS * (VALUE_VECTORS * i + n));
         }
-        for (int h = 0; h < heads; h++) out[h][v] = TO_FLOATS(ADD_INTS(SHIFT_INTS_BY_8(high[h]), low[h]));
+        for (int h = 0; h < heads; h++)
+            for (int n = 0; n < VALUE_VECTORS; n++) out[h][v + n] = TO_FLOATS(ADD_INTS(SHIFT_INTS_BY_8(high[h][n]), low[h][n]));
     }
 }
 

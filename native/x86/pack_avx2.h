@@ -6,7 +6,7 @@
 #include "rows.h"
 
 /* Largest |x|; compared as integers, so that a NaN wins. */
-static inline float slm_peak_avx2(const float *x, int64_t n) {
+static inline float slm_magnitude_avx2(const float *x, int64_t n) {
     __m256i peak = _mm256_setzero_si256();
     for (int64_t i = 0; i < n; i += 8) {
         __m256i bits = _mm256_loadu_si256((const __m256i *)(x + i));
@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) void slm_pack_avx2(const float *x, 
             memset(padded, 0, sizeof padded);
             from = memcpy(padded, from, (size_t)(k - g * group) * sizeof *from);
         }
-        float peak = slm_peak_avx2(from, group);
+        float peak = slm_magnitude_avx2(from, group);
         __m256 inverse = _mm256_set1_ps(peak >= SLM_PACK_TINY ? 127.0f / peak : 0.0f);
         __m256i pairs = _mm256_setzero_si256();
         for (int64_t i = 0; i < group; i += 32) {
