@@ -2,6 +2,7 @@
 #ifndef SLM_ATTEND_ROUNDING_H
 #define SLM_ATTEND_ROUNDING_H
 
+#include "ahead.h"
 #include "kernels.h"
 
 /* Largest magnitude of a rounded query: a byte, as of the inputs of linears. */
@@ -15,8 +16,8 @@
 #define SLM_ATTEND_TINY 1e-33f
 
 /* Dot products of rounded rows x, stride bytes apart, with the lanes of panels (slices, SLM_KV_BYTE_LANES, SLM_KV_BYTE_STEPS), panel_bytes
- * apart. Integers times their rows' scales, and times those of the lanes (NULL: none), go to out, out_stride apart. Meanwhile ahead_step
- * bytes of ahead are asked for with each 32 bytes. */
+ * apart. Integers times their rows' scales, and times those of the lanes (NULL: none), go to out, out_stride apart. Meanwhile a line is
+ * asked for with each 64 bytes. */
 typedef struct slm_panel_call {
     const int8_t *panel;
     int64_t panels, panel_bytes, slices;
@@ -25,8 +26,7 @@ typedef struct slm_panel_call {
     const float *row_scales, *lane_scales;
     float *out;
     int64_t out_stride;
-    const char *ahead;
-    int64_t ahead_step;
+    slm_asking ahead;
 } slm_panel_call;
 
 #endif

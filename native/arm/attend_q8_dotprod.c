@@ -29,8 +29,7 @@ INLINE void dot_keys(const slm_panel_call *c, int heads, VEC (*out)[BYTE_VECTORS
     for (int64_t i = 0; i < c->slices; i += 4, panel += 128) {
         int8x16_t a[8];
         for (int v = 0; v < 8; v++) a[v] = vld1q_s8(panel + 16 * v);
-        __builtin_prefetch(c->ahead + c->ahead_step * i);
-        __builtin_prefetch(c->ahead + c->ahead_step * (i + 2));
+        for (int64_t k = 0; k < 2; k++) slm_ask(c->ahead, i / 8, i / 2 % 4 + k);
         for (int h = 0; h < heads; h++) {
             int8x16_t times = vreinterpretq_s8_u8(vld1q_u8(c->x + h * c->stride + 4 * i));
             for (int v = 0; v < 2; v++) {
@@ -50,7 +49,7 @@ INLINE void dot_values(const slm_panel_call *c, int heads, VEC (*out)[BYTE_VECTO
     for (int h = 0; h < heads; h++) high[h][0] = high[h][1] = low[h][0] = low[h][1] = vdupq_n_s32(0);
     for (int64_t i = 0; i < c->slices; i += 2, panel += 64) {
         int8x16_t a0 = vld1q_s8(panel), a1 = vld1q_s8(panel + 16), b0 = vld1q_s8(panel + 32), b1 = vld1q_s8(panel + 48);
-        __builtin_prefetch(c->ahead + c->ahead_step * i);
+        slm_ask(c->ahead, i / 8, i / 2 % SLM_RUNS);
         for (int h = 0; h < heads; h++) {
             int8x16_t times = vreinterpretq_s8_u8(vld1q_u8(c->x + h * c->stride + 8 * i));
             high[h][0] = vdotq_laneq_s32(vdotq_laneq_s32(high[h][0], a0, times, 0), b0, times, 2);
@@ -65,4 +64,4 @@ INLINE void dot_values(const slm_panel_call *c, int heads, VEC (*out)[BYTE_VECTO
 
 #include "template/attend_q8.h"
 
-void slm_attend_q8_dotprod(const slm_attend *a) { attend(a, score, gather); }
+void slm_attend_q8_dotprod(const slm_attend *a) { attend(a, score, asking_of, gather); }

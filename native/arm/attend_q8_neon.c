@@ -41,11 +41,11 @@ INLINE void dot_few(const int8_t *panel, int64_t quads, const uint8_t *x, int64_
 }
 
 INLINE void dot_slices(const slm_panel_call *c, int heads, VEC (*out)[BYTE_VECTORS]) {
-    fetch(c->ahead, c->ahead_step * c->slices);
+    for (int64_t k = 0; k < c->slices / 2; k++) slm_ask(c->ahead, k / SLM_RUNS, k % SLM_RUNS);
     for (int h = 0; h < heads; h += 2)
         dot_few(c->panel, c->slices, c->x + h * c->stride, c->stride, heads - h < 2 ? heads - h : 2, out + h);
 }
 
 #include "template/attend_q8.h"
 
-void slm_attend_q8_neon(const slm_attend *a) { attend(a, score, gather); }
+void slm_attend_q8_neon(const slm_attend *a) { attend(a, score, asking_of, gather); }

@@ -10,6 +10,7 @@
  *     SUM(v), LARGEST(v)              over the lanes
  *     PEAK(a, b), PEAK_OF(v)          the larger, and the largest, of numbers that are not negative; NaN where there is one
  */
+#include "ahead.h"
 #include "kv_rows.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -35,23 +36,8 @@ INLINE slm_seen whole_panels(slm_seen seen) {
     return (slm_seen){seen.first / SLM_KV_LANES * SLM_KV_LANES, stop};
 }
 
-/* What is needed next is asked for while a panel is multiplied, as many bytes as are read of it: values while keys are scored, the next
- * block's keys while values are summed. A few lines at a time, as only so many can be on their way. Where nothing is needed, the panel
- * itself is asked for, which costs less than asking whether. */
-INLINE const char *ahead_of(const void *from, int64_t at, const void *panel) { return from ? (const char *)from + at : (const char *)panel; }
-
-/* While scores are softened and weights rounded nothing is read from memory, which would then do nothing: so some of the values, or of the
- * next keys, are left to ask for by then. Each of the first heads asks for a line for each panel of rows: 4 bytes of a row. */
-INLINE int64_t asking_heads(const slm_attend *a) {
-    int64_t most = slm_kv_width(a->d) * 3 / 32;
-    return a->n_q < most ? a->n_q : most;
-}
-
-INLINE int64_t left_bytes(const slm_attend *a) { return asking_heads(a) * 64 / SLM_KV_LANES; } /* of a row */
-
-INLINE void fetch(const void *from, int64_t bytes) {
-    for (int64_t b = 0; from && b < bytes; b += 64) __builtin_prefetch((const char *)from + b);
-}
+/* Where nothing is needed, what is at hand is asked for, which costs less than asking whether. */
+INLINE const char *ahead_of(const void *from, int64_t at, const void *at_hand) { return from ? (const char *)from + at : (const char *)at_hand; }
 
 /* Does the panel from row j on have lanes outside? */
 INLINE int is_cut(slm_seen seen, int32_t j) { return j < seen.first || j + SLM_KV_LANES > seen.stop; }
@@ -101,14 +87,14 @@ INLINE void soften_panel(float *scores, slm_seen seen, int outside, VEC shift, c
 }
 
 /* Scores become weights exp(score - max); then they take over the scales of their rows' values (NULL: none). Rows have their lanes by
- * position, so that the order of additions is that of positions. Asks for what is ahead. */
-INLINE softened soften(float *scores, slm_seen all, slm_seen seen, float max, const float *scales, const char *ahead) {
+ * position, so that the order of additions is that of positions. Asks twice for each panel. */
+INLINE softened soften(float *scores, slm_seen all, slm_seen seen, float max, const float *scales, slm_asking ahead) {
     softened of;
     int whole = seen.first <= all.first && seen.stop >= all.stop;
     VEC shift = SET1(seen.first < seen.stop ? max : 0); /* nothing seen: all weights 0 */
     for (int v = 0; v < VECTORS; v++) of.sum[v] = of.peak[v] = ZERO();
-    for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES, ahead += 64) {
-        __builtin_prefetch(ahead, 0, 2);
+    for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
+        for (int64_t k = 0; k < 2; k++) slm_ask(ahead, j / SLM_KV_LANES / 2, j / SLM_KV_LANES % 2 * 2 + k);
         const float *of_values = scales ? scales + j : NULL;
         if (whole) soften_panel(scores + j, seen, 0, shift, of_values, &of);
         else soften_panel(scores + j, (slm_seen){seen.first - j, seen.stop - j}, 1, shift, of_values, &of);
@@ -120,16 +106,17 @@ INLINE softened soften(float *scores, slm_seen all, slm_seen seen, float max, co
     return of;
 }
 
-/* Scores of all queries with whole panels of rows; then sums of values by weights (of which peaks are the largest), over the rows that any
- * query sees. Returned is where the values begin that are left to ask for, NULL: none. */
-typedef const char *score_fn(const slm_attend *a, slm_seen all, float *scores);
+/* Scores of all queries with whole panels of rows; what to ask for while those of query h are softened; sums of values by weights (of which
+ * peaks are the largest), over the rows that any query sees. */
+typedef void score_fn(const slm_attend *a, slm_seen all, float *scores);
+typedef slm_asking asking_fn(const slm_attend *a, int64_t h);
 typedef void gather_fn(const slm_attend *a, slm_seen any, const float *weights, float *peaks);
 
 /* Scores and weights: (n_q, SLM_KV_BLOCK); peaks: (n_q). */
-INLINE void attend(const slm_attend *a, score_fn *score, gather_fn *gather) {
+INLINE void attend(const slm_attend *a, score_fn *score, asking_fn *asking_of, gather_fn *gather) {
     float *scores = (float *)a->scratch, *peaks = scores + a->n_q * SLM_KV_BLOCK;
     slm_seen any = seen_by_any(a), all = whole_panels(any);
-    const char *left = score(a, all, scores);
+    score(a, all, scores);
     for (int64_t h = 0; h < a->n_q; h++) {
         cap_scores(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap);
         a->max[h] = largest(scores + h * SLM_KV_BLOCK, all);
@@ -139,9 +126,7 @@ INLINE void attend(const slm_attend *a, score_fn *score, gather_fn *gather) {
         int64_t n = a->n_q - first < 8 ? a->n_q - first : 8;
         for (int64_t i = 0; i < n; i++) {
             int64_t h = first + i;
-            float *row = scores + h * SLM_KV_BLOCK;
-            const char *ahead = ahead_of(h < asking_heads(a) ? left : NULL, h * (all.stop - all.first) * 64 / SLM_KV_LANES, row);
-            rows[i] = soften(row, all, a->seen[h], a->max[h], a->rows.value_scales, ahead);
+            rows[i] = soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->max[h], a->rows.value_scales, asking_of(a, h));
         }
         for (int64_t i = 0; i < n; i++) { /* when all are there, as each takes many steps that wait for each other */
             a->sum[first + i] = SUM(rows[i].sum[0]);

@@ -66,15 +66,17 @@ INLINE void dot_all(float_call c, int half, int64_t n_q, int64_t panels) {
         }
 }
 
-INLINE const char *score_float(const slm_attend *a, int half, slm_seen all, float *scores) {
+INLINE void score_float(const slm_attend *a, int half, slm_seen all, float *scores) {
     int64_t width = slm_kv_width(a->d), row_bytes = width * (half ? 2 : 4);
     for (int64_t j = all.first; j < all.stop; j += 2 * SLM_KV_LANES) {
         const char *panel = (const char *)a->rows.keys + j * row_bytes, *ahead = ahead_of(a->rows.values, j * row_bytes, NULL);
         float_call call = {panel, SLM_KV_LANES * row_bytes, a->d, a->q, width, scores + j, SLM_KV_BLOCK, ahead};
         dot_all(call, half, a->n_q, j + SLM_KV_LANES < all.stop ? 2 : 1);
     }
-    return NULL;
 }
+
+/* All has been asked for. */
+static slm_asking asking_of(const slm_attend *a, int64_t h) { return (slm_asking){(const char *)(a->q + h * slm_kv_width(a->d)), 0, 0}; }
 
 INLINE void gather_float(const slm_attend *a, int half, slm_seen any, const float *weights) {
     int64_t width = slm_kv_width(a->d), step_bytes = SLM_KV_LANES * (half ? 2 : 4), panel_bytes = SLM_KV_BLOCK * step_bytes;

@@ -5,7 +5,7 @@
  *     KEY_HEADS, VALUE_HEADS    queries at once at most, 2..8
  *     dot_keys, dot_values(c, heads, out)
  *                               out[h] = sum over slices of TILE_PANELS panels, in the order of their lanes, of slice times c->x[h][slice];
- *                               there is a multiple of 4 of them. Asks for what is ahead.
+ *                               there is a multiple of 4 of them.
  *     MAGNITUDE(x, n)           the largest |x|, of a multiple of 16
  *     WEIGHTS_AT_ONCE           16, or more
  *     round_queries, round_weights(x, inverse, out, i)
@@ -15,7 +15,6 @@
 #include "attend_rounding.h"
 
 enum { TILE_VECTORS = TILE_PANELS * BYTE_VECTORS, TILE_LANES = TILE_PANELS * SLM_KV_BYTE_LANES };
-enum { SCALE_BYTES = sizeof(float) };
 
 typedef void dot_fn(const slm_panel_call *c, int heads, VEC (*out)[TILE_VECTORS]);
 
@@ -53,7 +52,7 @@ INLINE void run_panels(slm_panel_call c, int64_t n_q, int most, dot_fn *dot) {
         c.x += heads * c.stride;
         c.row_scales += heads;
         c.out += heads * c.out_stride;
-        c.ahead = (const char *)c.panel;
+        c.ahead = (slm_asking){(const char *)c.panel, 0, 0};
     }
 }
 
@@ -68,8 +67,32 @@ INLINE rounded_rows rounded_in(const slm_attend *a) {
     return (rounded_rows){scales, weights, weights + a->n_q * SLM_KV_BLOCK * 2};
 }
 
-static const char *score(const slm_attend *a, slm_seen all, float *scores) {
+/* The bytes of each run of the next block that are asked for in each phase: about as many in a moment, as a core waits for only so many lines.
+ * While keys are scored, and values gathered, there is a call for each line that is read; while a head's scores are softened, 32. */
+typedef struct asked_shares {
+    int64_t scoring, softening, gathering;
+} asked_shares;
+
+INLINE asked_shares asked_in(const slm_attend *a) {
+    int64_t run = (int64_t)slm_kv_head_bytes(SLM_Q8, a->d) / SLM_RUNS, most = a->n_q * 32 / SLM_RUNS * 64;
+    int64_t softening = run / 4 < most ? run / 4 : most, scoring = (run - softening) / 2;
+    return (asked_shares){scoring, softening, run - softening - scoring};
+}
+
+/* From so many bytes of each run on, so many more each time. */
+INLINE slm_asking asking_after(const slm_attend *a, int64_t bytes, int64_t step) {
+    if (!a->next.keys) return (slm_asking){(const char *)a->rows.keys, 0, 0};
+    return (slm_asking){(const char *)a->next.key_scales + bytes, (int64_t)slm_kv_head_bytes(SLM_Q8, a->d) / SLM_RUNS, step};
+}
+
+static slm_asking asking_of(const slm_attend *a, int64_t h) {
+    asked_shares s = asked_in(a);
+    return asking_after(a, s.scoring + s.softening * h / a->n_q, s.softening * SLM_RUNS / (32 * a->n_q));
+}
+
+static void score(const slm_attend *a, slm_seen all, float *scores) {
     rounded_rows r = rounded_in(a);
+    asked_shares s = asked_in(a);
     int64_t width = slm_kv_width(a->d);
     for (int64_t h = 0; h < a->n_q; h++) {
         const float *q = a->q + h * width;
@@ -77,8 +100,6 @@ static const char *score(const slm_attend *a, slm_seen all, float *scores) {
         for (int64_t i = 0; i < width; i += 16) round_queries(q + i, inverse, r.queries + h * width * 2, i);
         r.scales[h] = peak / SLM_QUERY_LIMIT;
     }
-    const char *values = (const char *)a->rows.value_scales; /* and then the values */
-    int64_t asked = width + SCALE_BYTES - left_bytes(a);     /* of each row */
     for (int64_t j = all.first; j < all.stop; j += TILE_LANES) {
         slm_panel_call call = {.panel = (const int8_t *)a->rows.keys + j * width,
                                .panels = panels_of(all.stop - j),
@@ -90,30 +111,23 @@ static const char *score(const slm_attend *a, slm_seen all, float *scores) {
                                .lane_scales = a->rows.key_scales + j,
                                .out = scores + j,
                                .out_stride = SLM_KV_BLOCK,
-                               .ahead = values + j * asked,
-                               .ahead_step = 32 * asked / width};
+                               .ahead = asking_after(a, s.scoring * j / SLM_KV_BLOCK, s.scoring / width)};
         run_panels(call, a->n_q, KEY_HEADS, dot_keys);
     }
-    return values + all.stop * asked;
 }
 
 /* Groups of weights begin where they would in a whole block: what is rounded beside the rows is not used. */
-INLINE void round_row(const float *x, slm_seen rows, float inverse, uint8_t *out, const char *ahead) {
-    for (int64_t i = rows.first / WEIGHTS_AT_ONCE * WEIGHTS_AT_ONCE; i < rows.stop; i += WEIGHTS_AT_ONCE) {
-        for (int64_t line = i; line < i + WEIGHTS_AT_ONCE; line += 16) __builtin_prefetch(ahead + line * 64 / SLM_KV_LANES, 0, 2);
-        round_weights(x + i, inverse, out, i);
-    }
+INLINE void round_row(const float *x, slm_seen rows, float inverse, uint8_t *out) {
+    for (int64_t i = rows.first / WEIGHTS_AT_ONCE * WEIGHTS_AT_ONCE; i < rows.stop; i += WEIGHTS_AT_ONCE) round_weights(x + i, inverse, out, i);
 }
 
 static void gather(const slm_attend *a, slm_seen any, const float *weights, float *peaks) {
     slm_seen all = whole_panels(any);
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d), rows = all.stop - all.first;
-    int64_t left = left_bytes(a), asked = width + SCALE_BYTES - left; /* of each row of the next keys, while rounding and behind it */
+    asked_shares s = asked_in(a);
     for (int64_t h = 0; h < a->n_q; h++) {
-        const float *row = weights + h * SLM_KV_BLOCK;
-        const char *ahead = ahead_of(h < asking_heads(a) ? a->next.key_scales : NULL, h * SLM_KV_BLOCK * 64 / SLM_KV_LANES, row);
-        round_row(row, all, inverse_of(peaks[h], SLM_WEIGHT_LIMIT), r.weights + h * SLM_KV_BLOCK * 2, ahead);
+        round_row(weights + h * SLM_KV_BLOCK, all, inverse_of(peaks[h], SLM_WEIGHT_LIMIT), r.weights + h * SLM_KV_BLOCK * 2);
         r.scales[h] = peaks[h] / SLM_WEIGHT_LIMIT;
     }
     for (int64_t i = 0; i < a->d; i += TILE_LANES) {
@@ -127,8 +141,7 @@ static void gather(const slm_attend *a, slm_seen any, const float *weights, floa
                                .row_scales = r.scales,
                                .out = a->acc + i,
                                .out_stride = width,
-                               .ahead = ahead_of(a->next.key_scales, (left + i * asked / width) * SLM_KV_BLOCK, panel),
-                               .ahead_step = 32 * asked / width};
+                               .ahead = asking_after(a, s.scoring + s.softening + s.gathering * i / width, s.gathering / width)};
         run_panels(call, a->n_q, VALUE_HEADS, dot_values);
     }
 }

@@ -2,8 +2,11 @@
 
 #include "template/attend_float.h"
 
-static const char *score(const slm_attend *a, slm_seen all, float *scores) { return score_float(a, 0, all, scores); }
+static void score(const slm_attend *a, slm_seen all, float *scores) { score_float(a, 0, all, scores); }
 
-static void gather(const slm_attend *a, slm_seen any, float *weights) { gather_float(a, 0, any, weights); }
+static void gather(const slm_attend *a, slm_seen any, const float *weights, float *peaks) {
+    (void)peaks; /* nothing is rounded */
+    gather_float(a, 0, any, weights);
+}
 
-void slm_attend_f32_avx2(const slm_attend *a) { attend(a, score, gather); }
+void slm_attend_f32_avx2(const slm_attend *a) { attend(a, score, asking_of, gather); }

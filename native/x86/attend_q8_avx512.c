@@ -8,7 +8,6 @@
 enum { TILE_PANELS = 2, KEY_HEADS = 8, VALUE_HEADS = 7, VALUE_VECTORS = 2, WEIGHTS_AT_ONCE = 32 };
 
 #define MAGNITUDE(x, n) magnitude(x, n)
-#define ASK(p) __builtin_prefetch(p, 0, 2) /* into the second-level cache: the first has the panels and these rows */
 
 #define INTS __m512i
 #define ZERO_INTS() _mm512_setzero_si512()
@@ -59,4 +58,4 @@ INLINE void add_products(__m512i *sum, __m512i u, __m512i s) {
 
 #include "attend_vnni.h"
 
-void slm_attend_q8_avx512(const slm_attend *a) { attend(a, score, gather); }
+void slm_attend_q8_avx512(const slm_attend *a) { attend(a, score, asking_of, gather); }

@@ -3,8 +3,6 @@
 
 enum { TILE_PANELS = 1, KEY_HEADS = 5, VALUE_HEADS = 6, VALUE_VECTORS = 1, WEIGHTS_AT_ONCE = 16 };
 
-#define ASK(p) __builtin_prefetch(p)
-
 #define INTS __m256i
 #define ZERO_INTS() _mm256_setzero_si256()
 #define LOAD_INTS(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
@@ -39,4 +37,4 @@ INLINE void add_products(__m256i *sum, __m256i u, __m256i s) {
 
 #include "attend_vnni.h"
 
-void slm_attend_q8_avxvnni(const slm_attend *a) { attend(a, score, gather); }
+void slm_attend_q8_avxvnni(const slm_attend *a) { attend(a, score, asking_of, gather); }

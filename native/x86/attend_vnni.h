@@ -3,7 +3,6 @@
  *
  *     INTS                      a vector of int32, for two of which there are values in a slice of TILE_PANELS panels
  *     VALUE_VECTORS             of a slice at once, 1 or 2
- *     ASK(p)                    prefetch
  *     ZERO_INTS(), LOAD_INTS(p), SET1_INTS(x), SUB_INTS(a, b), SHIFT_INTS_BY_8(a), ADD_INTS(a, b), TO_FLOATS(a)
  *     add_products(sum, u, s)   adds the products of neighbouring unsigned with signed bytes to sum
  */
@@ -21,26 +20,28 @@ INLINE const int8_t *second_of(const slm_panel_call *c) {
     return c->panel + (c->panels == 1 ? 0 : c->panel_bytes);
 }
 
-INLINE void ask_ahead(const slm_panel_call *c, int64_t i) {
-    for (int p = 0; p < TILE_PANELS; p++) ASK(c->ahead + c->ahead_step * 2 * (TILE_PANELS * i + p));
-}
+enum { TURN = SLM_RUNS / TILE_PANELS }; /* slices for which each run is asked for a line */
 
 /* Two vectors share the loads of x, which are as many as the core can do beside the products of one. */
 INLINE void dot_keys(const slm_panel_call *c, int heads, VEC (*out)[2]) {
     const int8_t *one = c->panel, *two = second_of(c);
     INTS first[KEY_HEADS], second[KEY_HEADS], first_excess = ZERO_INTS(), second_excess = ZERO_INTS();
     for (int h = 0; h < heads; h++) first[h] = second[h] = ZERO_INTS();
-    for (int64_t i = 0; i < c->slices; i++) {
-        INTS a = LOAD_INTS(one + 64 * i), b = LOAD_INTS(two + 64 * i), excess = SET1_INTS((int32_t)0x80808080);
-        add_products(&first_excess, excess, a);
-        add_products(&second_excess, excess, b);
-        UNROLL(8)
-        for (int h = 0; h < heads; h++) {
-            INTS times = every_quad(c->x + h * c->stride + 4 * i);
-            add_products(first + h, times, a);
-            add_products(second + h, times, b);
+    for (int64_t turn = 0; turn < c->slices / TURN; turn++) {
+        UNROLL(4)
+        for (int64_t s = 0; s < TURN; s++) {
+            int64_t i = turn * TURN + s;
+            INTS a = LOAD_INTS(one + 64 * i), b = LOAD_INTS(two + 64 * i), excess = SET1_INTS((int32_t)0x80808080);
+            add_products(&first_excess, excess, a);
+            add_products(&second_excess, excess, b);
+            UNROLL(8)
+            for (int h = 0; h < heads; h++) {
+                INTS times = every_quad(c->x + h * c->stride + 4 * i);
+                add_products(first + h, times, a);
+                add_products(second + h, times, b);
+            }
+            for (int p = 0; p < TILE_PANELS; p++) slm_ask(c->ahead, turn, TILE_PANELS * s + p);
         }
-        ask_ahead(c, i);
     }
     for (int h = 0; h < heads; h++) {
         out[h][0] = TO_FLOATS(SUB_INTS(first[h], first_excess));
@@ -52,21 +53,24 @@ INLINE void dot_keys(const slm_panel_call *c, int heads, VEC (*out)[2]) {
 INLINE void dot_values(const slm_panel_call *c, int heads, VEC (*out)[2]) {
     for (int v = 0; v < 2; v += VALUE_VECTORS) {
         const int8_t *one = v ? second_of(c) : c->panel, *two = second_of(c);
-        const char *ahead = c->ahead + v * c->slices * TILE_PANELS * c->ahead_step;
         INTS low[VALUE_HEADS][VALUE_VECTORS], high[VALUE_HEADS][VALUE_VECTORS];
         for (int h = 0; h < heads; h++)
             for (int n = 0; n < VALUE_VECTORS; n++) low[h][n] = high[h][n] = ZERO_INTS();
-        for (int64_t i = 0; i < c->slices; i++) {
-            INTS a[2] = {LOAD_INTS(one + 64 * i), LOAD_INTS(two + 64 * i)};
-            UNROLL(8)
-            for (int h = 0; h < heads; h++) {
-                const uint8_t *x = c->x + h * c->stride + 8 * i;
-                INTS times = every_quad(x);
-                for (int n = 0; n < VALUE_VECTORS; n++) add_products(&low[h][n], times, a[n]);
-                times = every_quad(x + 4);
-                for (int n = 0; n < VALUE_VECTORS; n++) add_products(&high[h][n], times, a[n]);
+        for (int64_t turn = 0; turn < c->slices / TURN; turn++) {
+            UNROLL(4)
+            for (int64_t s = 0; s < TURN; s++) {
+                int64_t i = turn * TURN + s;
+                INTS a[2] = {LOAD_INTS(one + 64 * i), LOAD_INTS(two + 64 * i)};
+                UNROLL(8)
+                for (int h = 0; h < heads; h++) {
+                    const uint8_t *x = c->x + h * c->stride + 8 * i;
+                    INTS times = every_quad(x);
+                    for (int n = 0; n < VALUE_VECTORS; n++) add_products(&low[h][n], times, a[n]);
+                    times = every_quad(x + 4);
+                    for (int n = 0; n < VALUE_VECTORS; n++) add_products(&high[h][n], times, a[n]);
+                }
+                for (int p = 0; p < TILE_PANELS && s % (2 / VALUE_VECTORS) == 0; p++) slm_ask(c->ahead, turn, TILE_PANELS * s + p + v);
             }
-            for (int n = 0; n < VALUE_VECTORS; n++) ASK(ahead + c->ahead_step * TILE_PANELS * (VALUE_VECTORS * i + n));
         }
         for (int h = 0; h < heads; h++)
             for (int n = 0; n < VALUE_VECTORS; n++) out[h][v + n] = TO_FLOATS(ADD_INTS(SHIFT_INTS_BY_8(high[h][n]), low[h][n]));
