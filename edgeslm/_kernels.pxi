@@ -35,19 +35,22 @@ cdef extern from "kernels.h" nogil:
         float *value_scales
     ctypedef struct slm_seen:
         int32_t first, stop
+    ctypedef struct slm_softmax:
+        float *max
+        float *sum
+        float *acc
     ctypedef struct slm_attend:
         const float *q
         int64_t n_q, d
         const slm_seen *seen
         slm_kv_view rows
         float softcap
-        float *max
-        float *sum
-        float *acc
+        slm_softmax out
         void *scratch
         slm_kv_view next
     ctypedef void slm_kv_store_fn(const float *, const float *, int64_t, const slm_kv_view *, int64_t)
     ctypedef void slm_attend_fn(const slm_attend *)
+    ctypedef void slm_merge_fn(slm_softmax, slm_softmax, int64_t, int64_t)
     ctypedef void slm_quantize_fn(const float *, int64_t, int64_t, int32_t, uint8_t *, float *)
     ctypedef void slm_read_fn(const uint64_t *, int64_t, uint64_t *)
     ctypedef struct slm_kernels:
@@ -59,6 +62,7 @@ cdef extern from "kernels.h" nogil:
         slm_rope_fn *rope
         slm_exp_sum_fn *exp_sum
         slm_kv_store_fn *kv_store[4]
+        slm_merge_fn *merge
         slm_attend_fn *attend[4]
         slm_read_fn *read
         slm_quantize_fn *quantize[4]

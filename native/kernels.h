@@ -118,19 +118,23 @@ typedef struct slm_seen {
     int32_t first, stop;
 } slm_seen;
 
-/* Attention of n_q query heads, already scaled, that share one KV head, over the rows of one block: of each, the maximum of its scores
- * q . key, the sum of exp(score - max), and that of exp(score - max) * value. -INFINITY, 0 and 0 where it sees nothing. softcap 0:
- * none. q8: exact sums of integers, queries rounded to 8 bits and weights to 16.
- * A head's result is the same bits whichever heads share its call. */
+/* A softmax over some rows: of each of n_q queries the maximum of its scores q . key, the sum of exp(score - max), and that of exp(score - max)
+ * times value. -INFINITY, 0 and 0 where it sees nothing. */
+typedef struct slm_softmax {
+    float *max, *sum, *acc; /* (n_q), (n_q), (n_q, slm_kv_width(d)) whose padding means nothing */
+} slm_softmax;
+
+/* The softmax of n_q query heads, already scaled, that share one KV head, over the rows of one block. softcap 0: none. q8: exact sums of
+ * integers, queries rounded to 8 bits and weights to 16. A head's result is the same bits whichever heads share its call. */
 typedef struct slm_attend {
     const float *q; /* (n_q, slm_kv_width(d)), padded with zeros */
     int64_t n_q, d;
     const slm_seen *seen; /* (n_q) */
     slm_kv_view rows;
     float softcap;
-    float *max, *sum, *acc; /* results: (n_q), (n_q), (n_q, slm_kv_width(d)) whose padding means nothing */
-    void *scratch;          /* slm_attend_scratch bytes, 64-byte aligned */
-    slm_kv_view next;       /* the block that this thread takes up next, whose keys are to be on their way by then; NULLs: none */
+    slm_softmax out;
+    void *scratch;    /* slm_attend_scratch bytes, 64-byte aligned */
+    slm_kv_view next; /* the block that this thread takes up next, whose keys are to be on their way by then; NULLs: none */
 } slm_attend;
 
 /* For any attend kernel: a row of scores, one of 16-bit weights, a 16-bit query and two scales for each head. */
@@ -139,6 +143,9 @@ static inline size_t slm_attend_scratch(int64_t n_q, int64_t d) {
 }
 
 typedef void slm_attend_fn(const slm_attend *a);
+
+/* Adds the softmax over other rows to that of n_q queries, of heads slm_kv_width(d) = width wide. */
+typedef void slm_merge_fn(slm_softmax total, slm_softmax part, int64_t n_q, int64_t width);
 
 /* Adds the words to *sum, modulo 2^64, as fast as memory gives them: what tells how fast that is. */
 typedef void slm_read_fn(const uint64_t *words, int64_t n, uint64_t *sum);
@@ -153,6 +160,7 @@ typedef struct slm_kernels {
     slm_rope_fn *rope;
     slm_exp_sum_fn *exp_sum;
     slm_kv_store_fn *kv_store[SLM_FORMAT_COUNT]; /* NULL for q4, as is attend */
+    slm_merge_fn *merge;
     slm_attend_fn *attend[SLM_FORMAT_COUNT];
     slm_read_fn *read;
 } slm_kernels;

@@ -1,19 +1,16 @@
 /* Attention: one KV head and a tile of query rows of one session at a time, block by block of the positions that they see.
  *
- * Each block gives a softmax state of its own, and states are merged in the order of positions. So the result depends neither on
- * the tile nor on who computed a block: a lone tile's blocks are shared out among threads, and the last to finish merges them.
+ * Each block gives a softmax of its own; those of a group of blocks are merged in the order of positions, and then those of groups. So the
+ * result depends neither on the tile nor on who computed a block: a lone tile's blocks are shared out among threads, and the last to finish
+ * merges what is left to merge.
  */
-#include <math.h>
 #include <string.h>
 
 #include "pass.h"
 
 #define PIECES_PER_THREAD 8 /* of a lone tile: the last one keeps the other threads waiting */
 
-/* Softmax of n_q queries in progress: maximum, sum, and weighted values. */
-typedef struct state {
-    float *max, *sum, *acc; /* (n_q), (n_q), (n_q, width) */
-} state;
+#define GROUP 4 /* blocks: the fewer softmaxes lie in memory, and the less is merged while other threads wait */
 
 /* The queries under way: `heads` of them for each of `rows` rows. */
 typedef struct tile {
@@ -25,24 +22,24 @@ typedef struct tile {
     int64_t width;  /* slm_kv_width */
     float *q;       /* (rows, heads, width) */
     slm_seen *seen; /* (rows, heads), of the block at hand */
-    state total, part;
+    slm_softmax total, group, block;
     void *scratch;
 } tile;
 
-static state state_at(float *memory, int64_t n_q) { return (state){memory, memory + n_q, memory + 2 * n_q}; }
+static slm_softmax softmax_at(float *memory, int64_t n_q) { return (slm_softmax){memory, memory + n_q, memory + 2 * n_q}; }
 
-static int64_t state_floats(const slm_layer *a, int64_t n_q) { return slm_round_up(n_q * (slm_kv_width(a->head_dim) + 2), 16); }
+static int64_t softmax_floats(const slm_layer *a, int64_t n_q) { return slm_round_up(n_q * (slm_kv_width(a->head_dim) + 2), 16); }
 
 static size_t scratch_bytes(const slm_layer *a) {
     int64_t n_q = slm_attend_tile(a) * (a->n_heads / a->n_kv_heads);
-    int64_t floats = n_q * slm_kv_width(a->head_dim) + 2 * state_floats(a, n_q) + slm_round_up(2 * n_q, 16);
+    int64_t floats = n_q * slm_kv_width(a->head_dim) + 3 * softmax_floats(a, n_q) + slm_round_up(2 * n_q, 16);
     return (size_t)floats * sizeof(float) + slm_attend_scratch(n_q, a->head_dim);
 }
 
 static int64_t partial_floats(const slm_layer *a, int64_t context) {
     int64_t n_q = slm_attend_tile(a) * (a->n_heads / a->n_kv_heads), rows = context;
     if (a->window && a->window + slm_attend_tile(a) < rows) rows = a->window + slm_attend_tile(a);
-    return a->n_kv_heads * state_floats(a, n_q) * (rows / SLM_KV_BLOCK + 2);
+    return a->n_kv_heads * softmax_floats(a, n_q) * (rows / SLM_KV_BLOCK + 2);
 }
 
 slm_attend_sizes slm_attend_sizes_of(const slm_program *p) {
@@ -63,9 +60,10 @@ static tile open_tile(const slm_pass *pass, const slm_op *op, int64_t kv_head, i
     t.cache = slm_token_at(pass, row)->kv->caches + op->layer;
     t.width = slm_kv_width(d);
     t.q = memory;
-    t.total = state_at(t.q + n_q * t.width, n_q);
-    t.part = state_at(t.total.max + state_floats(a, n_q), n_q);
-    t.seen = (slm_seen *)(void *)(t.part.max + state_floats(a, n_q));
+    t.total = softmax_at(t.q + n_q * t.width, n_q);
+    t.group = softmax_at(t.total.max + softmax_floats(a, n_q), n_q);
+    t.block = softmax_at(t.group.max + softmax_floats(a, n_q), n_q);
+    t.seen = (slm_seen *)(void *)(t.block.max + softmax_floats(a, n_q));
     t.scratch = (float *)(void *)t.seen + slm_round_up(2 * n_q, 16);
     if (t.width > d) memset(t.q, 0, (size_t)(n_q * t.width) * sizeof(float));
     for (int64_t h = 0; h < n_q; h++) {
@@ -100,33 +98,28 @@ static slm_kv_view rows_of(const tile *t, int64_t kv_head, int64_t block) {
 }
 
 /* A block, behind which the thread most likely goes on with `next`. */
-static void attend_block(const tile *t, int64_t block, slm_kv_view next, state part) {
+static void attend_block(const tile *t, int64_t block, slm_kv_view next, slm_softmax out) {
     const slm_layer *a = t->layer;
     const slm_program *p = &t->pass->runner->program;
     for (int64_t i = 0; i < t->rows; i++)
         for (int64_t h = 0; h < t->heads; h++) t->seen[i * t->heads + h] = seen_of(t, i, block);
-    slm_attend call = {t->q,     t->rows * t->heads, a->head_dim, t->seen,    rows_of(t, t->kv_head, block), a->softcap, part.max,
-                       part.sum, part.acc,           t->scratch,  next};
+    slm_attend call = {t->q, t->rows * t->heads, a->head_dim, t->seen, rows_of(t, t->kv_head, block), a->softcap, out, t->scratch, next};
     t->pass->runner->kernels->attend[p->kv_format](&call);
 }
 
-/* What a sum counts whose maximum was `max` where the maximum is `top`: mostly all. */
-static float share(float max, float top) { return max == top ? 1 : expf(max - top); }
+static void merge(const tile *t, slm_softmax total, slm_softmax part) {
+    t->pass->runner->kernels->merge(total, part, t->rows * t->heads, t->width);
+}
 
-/* Adds a block's part to the total. */
-static void merge(const tile *t, state total, state part) {
-    for (int64_t h = 0; h < t->rows * t->heads; h++) {
-        if (part.sum[h] == 0) continue; /* saw nothing */
-        float top = total.max[h] > part.max[h] ? total.max[h] : part.max[h];
-        float old = share(total.max[h], top), new = share(part.max[h], top);
-        float *sum = total.acc + h * t->width, *add = part.acc + h * t->width;
-        for (int64_t i = 0; i < t->width; i++) sum[i] = sum[i] * old + add[i] * new;
-        total.sum[h] = total.sum[h] * old + part.sum[h] * new;
-        total.max[h] = top;
+/* The blocks first..stop-1 of one group, behind which the thread most likely goes on with `next`. */
+static void attend_group(const tile *t, int64_t first, int64_t stop, slm_kv_view next, slm_softmax out) {
+    for (int64_t b = first; b < stop; b++) {
+        attend_block(t, b, b + 1 < stop ? rows_of(t, t->kv_head, b + 1) : next, b == first ? out : t->block);
+        if (b > first) merge(t, out, t->block);
     }
 }
 
-static void close_tile(const tile *t, state total) {
+static void close_tile(const tile *t, slm_softmax total) {
     int64_t d = t->layer->head_dim;
     for (int64_t h = 0; h < t->rows * t->heads; h++) {
         float *out = slm_row(t->pass, t->op->out[0], t->row + h / t->heads) + (t->kv_head * t->heads + h % t->heads) * d;
@@ -134,11 +127,18 @@ static void close_tile(const tile *t, state total) {
     }
 }
 
+/* The first block behind that of `unit` blocks, 1 or GROUP, of which block b is one. */
+static int64_t next_unit(int64_t b, int64_t unit, int64_t stop) {
+    int64_t next = (b / unit + 1) * unit;
+    return next < stop ? next : stop;
+}
+
 static void attend_alone(const tile *t) {
     int64_t first = first_block(t), stop = stop_block(t);
-    for (int64_t b = first; b < stop; b++) {
-        attend_block(t, b, b + 1 < stop ? rows_of(t, t->kv_head, b + 1) : (slm_kv_view){0}, b == first ? t->total : t->part);
-        if (b > first) merge(t, t->total, t->part);
+    for (int64_t b = first, next; b < stop; b = next) {
+        next = next_unit(b, GROUP, stop);
+        attend_group(t, b, next, next < stop ? rows_of(t, t->kv_head, next) : (slm_kv_view){0}, b == first ? t->total : t->group);
+        if (b > first) merge(t, t->total, t->group);
     }
     close_tile(t, t->total);
 }
@@ -156,20 +156,29 @@ static int64_t cut_tiles(slm_pass *pass, int64_t size) {
 
 static int is_lone_tile(const slm_pass *pass) { return pass->runner->tiles[1] == pass->rows; }
 
-/* The blocks of a lone tile, in `runs` of about the same size. */
+/* The blocks first..stop-1 of a lone tile, cut into `runs` of about as many units: groups where there are enough, else blocks. */
 typedef struct block_cut {
-    int64_t first, blocks, runs;
+    int64_t first, stop, unit, units, runs;
 } block_cut;
 
 static block_cut cut_blocks(const slm_pass *pass, const slm_layer *a) {
     tile t = {.pass = pass, .layer = a, .rows = pass->rows};
-    int64_t first = first_block(&t), blocks = stop_block(&t) - first;
     int64_t runs = (pass->runner->threads * PIECES_PER_THREAD + a->n_kv_heads - 1) / a->n_kv_heads;
-    return (block_cut){first, blocks, runs < blocks ? runs : blocks};
+    block_cut c = {first_block(&t), stop_block(&t), GROUP, 0, 0};
+    c.units = (c.stop - 1) / GROUP - c.first / GROUP + 1;
+    if (c.units < runs / 2) {
+        c.unit = 1;
+        c.units = c.stop - c.first;
+    }
+    c.runs = runs < c.units ? runs : c.units;
+    return c;
 }
 
-/* The first block of a run, counted from the first that the tile sees. */
-static int64_t run_start(block_cut c, int64_t run) { return c.blocks * run / c.runs; }
+/* The first block of a run. */
+static int64_t run_start(block_cut c, int64_t run) {
+    int64_t start = (c.first / c.unit + c.units * run / c.runs) * c.unit;
+    return start < c.first ? c.first : start < c.stop ? start : c.stop;
+}
 
 int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op) {
     const slm_layer *a = pass->runner->program.layers + op->layer;
@@ -180,21 +189,31 @@ int64_t slm_pass_attend_pieces(slm_pass *pass, const slm_op *op) {
     return runs * a->n_kv_heads;
 }
 
+/* Of blocks that were attended to by units, each into the place of its first. */
+static slm_softmax merge_units(const tile *t, block_cut c, float *partials, int64_t floats) {
+    int64_t n_q = t->rows * t->heads;
+    slm_softmax total = softmax_at(partials, n_q);
+    for (int64_t g = c.first, stop; g < c.stop; g = stop) {
+        slm_softmax group = softmax_at(partials + (g - c.first) * floats, n_q);
+        stop = next_unit(g, GROUP, c.stop);
+        for (int64_t b = next_unit(g, c.unit, stop); b < stop; b++) merge(t, group, softmax_at(partials + (b - c.first) * floats, n_q));
+        if (g > c.first) merge(t, total, group);
+    }
+    return total;
+}
+
 /* A run of the blocks of a lone tile. Behind it the thread takes up the next run, or the first one of the next head. */
 static void attend_shared(const tile *t, int64_t run) {
     block_cut c = cut_blocks(t->pass, t->layer);
     int64_t next_run = (run + 1) % c.runs, next_head = next_run ? t->kv_head : t->kv_head + 1;
-    slm_kv_view after = next_head < t->layer->n_kv_heads ? rows_of(t, next_head, c.first + run_start(c, next_run)) : (slm_kv_view){0};
-    int64_t n_q = t->rows * t->heads, floats = state_floats(t->layer, n_q), stop = run_start(c, run + 1);
-    float *partials = t->pass->runner->partials + t->kv_head * c.blocks * floats;
-    for (int64_t b = run_start(c, run); b < stop; b++) {
-        slm_kv_view next = b + 1 < stop ? rows_of(t, t->kv_head, c.first + b + 1) : after;
-        attend_block(t, c.first + b, next, state_at(partials + b * floats, n_q));
+    slm_kv_view after = next_head < t->layer->n_kv_heads ? rows_of(t, next_head, run_start(c, next_run)) : (slm_kv_view){0};
+    int64_t n_q = t->rows * t->heads, floats = softmax_floats(t->layer, n_q), stop = run_start(c, run + 1);
+    float *partials = t->pass->runner->partials + t->kv_head * (c.stop - c.first) * floats;
+    for (int64_t b = run_start(c, run), next; b < stop; b = next) {
+        next = next_unit(b, c.unit, stop);
+        attend_group(t, b, next, next < stop ? rows_of(t, t->kv_head, next) : after, softmax_at(partials + (b - c.first) * floats, n_q));
     }
-    if (atomic_fetch_sub(t->pass->runner->unfinished + t->kv_head, 1) > 1) return;
-    state total = state_at(partials, n_q);
-    for (int64_t b = 1; b < c.blocks; b++) merge(t, total, state_at(partials + b * floats, n_q));
-    close_tile(t, total);
+    if (atomic_fetch_sub(t->pass->runner->unfinished + t->kv_head, 1) == 1) close_tile(t, merge_units(t, c, partials, floats));
 }
 
 /* Pieces of a lone tile go head by head: a thread's share of them is mostly of the same head, whose parts it then merges itself. */

@@ -29,8 +29,8 @@ static inline void slm_attend_ref(const slm_attend *a, slm_score_fn *score, slm_
     int64_t width = slm_kv_width(a->d);
     for (int64_t h = 0; h < a->n_q; h++) {
         score(a, a->q + h * width, a->seen[h], weights);
-        a->sum[h] = slm_soften_ref(weights, a->seen[h], a->softcap, a->max + h);
-        gather(a, weights, a->seen[h], a->acc + h * width);
+        a->out.sum[h] = slm_soften_ref(weights, a->seen[h], a->softcap, a->out.max + h);
+        gather(a, weights, a->seen[h], a->out.acc + h * width);
     }
 }
 

@@ -119,17 +119,17 @@ INLINE void attend(const slm_attend *a, score_fn *score, asking_fn *asking_of, g
     score(a, all, scores);
     for (int64_t h = 0; h < a->n_q; h++) {
         cap_scores(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap);
-        a->max[h] = largest(scores + h * SLM_KV_BLOCK, all);
+        a->out.max[h] = largest(scores + h * SLM_KV_BLOCK, all);
     }
     for (int64_t first = 0; first < a->n_q; first += 8) {
         softened rows[8];
         int64_t n = a->n_q - first < 8 ? a->n_q - first : 8;
         for (int64_t i = 0; i < n; i++) {
             int64_t h = first + i;
-            rows[i] = soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->max[h], a->rows.value_scales, asking_of(a, h));
+            rows[i] = soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->out.max[h], a->rows.value_scales, asking_of(a, h));
         }
         for (int64_t i = 0; i < n; i++) { /* when all are there, as each takes many steps that wait for each other */
-            a->sum[first + i] = SUM(rows[i].sum[0]);
+            a->out.sum[first + i] = SUM(rows[i].sum[0]);
             peaks[first + i] = PEAK_OF(rows[i].peak[0]);
         }
     }

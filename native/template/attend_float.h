@@ -82,7 +82,7 @@ INLINE void gather_float(const slm_attend *a, int half, slm_seen any, const floa
     int64_t width = slm_kv_width(a->d), step_bytes = SLM_KV_LANES * (half ? 2 : 4), panel_bytes = SLM_KV_BLOCK * step_bytes;
     for (int64_t i = 0; i < width / SLM_KV_LANES; i += 2) {
         const char *panel = (const char *)a->rows.values + i * panel_bytes + any.first * step_bytes;
-        float_call call = {panel, panel_bytes, any.stop - any.first, weights + any.first, SLM_KV_BLOCK, a->acc + i * SLM_KV_LANES, width,
+        float_call call = {panel, panel_bytes, any.stop - any.first, weights + any.first, SLM_KV_BLOCK, a->out.acc + i * SLM_KV_LANES, width,
                            ahead_of(a->next.keys, i * panel_bytes, panel)};
         dot_all(call, half, a->n_q, i + 1 < width / SLM_KV_LANES ? 2 : 1);
     }

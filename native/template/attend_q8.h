@@ -139,7 +139,7 @@ static void gather(const slm_attend *a, slm_seen any, const float *weights, floa
                                .x = r.weights + 2 * all.first,
                                .stride = SLM_KV_BLOCK * 2,
                                .row_scales = r.scales,
-                               .out = a->acc + i,
+                               .out = a->out.acc + i,
                                .out_stride = width,
                                .ahead = asking_after(a, s.scoring + s.softening + s.gathering * i / width, s.gathering / width)};
         run_panels(call, a->n_q, VALUE_HEADS, dot_values);

@@ -149,6 +149,18 @@ def bench_attend(format: str, isa: str, heads: int) -> None:
     print(f"attend {format:3} {isa:7} heads={heads:<3} {rate:7.1f} GMAC/s", flush=True)
 
 
+def bench_merge(isa: str) -> None:
+    """Two softmaxes of 8 heads."""
+    softmaxes = [(np.zeros(8, np.float32), np.ones(8, np.float32), np.ones((8, HEAD_DIM), np.float32)) for _ in range(2)]
+
+    def run() -> int:
+        for _ in range(1024):
+            _native.merge(isa, *softmaxes[0], *softmaxes[1])
+        return 1024
+
+    print(f"merge {isa:13} {8 * HEAD_DIM / best_time(run) / 1e6:9.0f} M values/s", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("op", "format", "isa"):
@@ -167,6 +179,8 @@ def main() -> None:
             bench_kv_store(format, isa)
         if op == "exp_sum":
             bench_exp_sum(isa)
+        if op == "merge":
+            bench_merge(isa)
         for heads in HEADS if op == "attend" else ():
             bench_attend(format, isa, heads)
         if op in ("linear", "pack", "embed", "quantize"):

@@ -58,12 +58,16 @@ def padded(x: Array) -> Array:
 
 
 def run(form: str, isa: str, q: Array, block: Array, seen: Array, softcap: float = 0.0) -> tuple[Array, Array, Array]:
-    """max, sum and acc (n_q, d) of an attend kernel, which writes nothing else."""
+    """max, sum and acc (n_q, d) of an attend kernel, which writes nothing else, and gives them again when it resumes."""
     n_q, d = q.shape
     wide = padded(q)
     top, total = np.full((2, n_q + 1), GUARD, np.float32)
     acc = np.full((n_q + 1, wide.shape[1]), GUARD, np.float32)
     _native.attend(form, isa, wide, d, block, seen.astype(np.int32), softcap, top, total, acc)
+    first = top.copy(), total.copy(), acc[:, :d].copy()
+    _native.attend(form, isa, wide, d, block, seen.astype(np.int32), softcap, top, total, acc, times=2)
+    for once, again in zip(first, (top, total, acc[:, :d]), strict=True):
+        assert np.array_equal(once, again, equal_nan=True)
     assert top[-1] == total[-1] == GUARD and (acc[-1] == GUARD).all(), "wrote outside"
     return top[:-1], total[:-1], acc[:-1, :d]
 
@@ -190,3 +194,28 @@ def test_sums_of_bytes_do_not_overflow(isa: str) -> None:
         top, total, acc = run("q8", isa, np.full((1, d), 3.0, np.float32), block, all_of(1, 0, BLOCK))
         close(top, np.array([3.0 * d]), 1e-3)
         close(acc / total[:, None], -np.ones((1, d)), 1e-3)
+
+
+@pytest.mark.parametrize(("form", "isa"), variants("merge"))
+@pytest.mark.parametrize("width", [16, 64, 144])
+def test_softmaxes_merge(form: str, isa: str, width: int) -> None:
+    """That of all rows comes of those of some, of which one may have seen nothing, or nothing finite."""
+    assert form == "any"
+    rng = np.random.default_rng(width)
+    for n_q in (1, 4, 7, 9, 16):
+        tops = (rng.standard_normal((2, n_q)) * 20).astype(np.float32)
+        sums = rng.uniform(1, 256, (2, n_q)).astype(np.float32)
+        accs = rng.standard_normal((2, n_q, width)).astype(np.float32)
+        tops[1, 0] = tops[0, 0]
+        for h, side in ((1, 0), (2, 1)):
+            if h < n_q:
+                tops[side, h], sums[side, h], accs[side, h] = -np.inf, 0, 0
+        top = tops.max(axis=0)
+        shares = np.exp(tops.astype(np.float64) - top)
+        found = tops[0].copy(), sums[0].copy(), accs[0].copy()
+        _native.merge(isa, *found, tops[1], sums[1], accs[1])
+        assert np.array_equal(found[0], top)
+        close(found[1], (shares * sums).sum(axis=0), 1e-6)
+        close(found[2], (shares[..., None] * accs).sum(axis=0), 1e-6)
+        _native.merge(isa, *found, np.full(n_q, np.nan, np.float32), sums[1], accs[1])
+        assert np.isnan(found[2][sums[1] > 0]).all() and np.isfinite(found[2][sums[1] == 0]).all()
