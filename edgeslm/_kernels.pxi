@@ -47,6 +47,7 @@ cdef extern from "kernels.h" nogil:
         float softcap
         slm_softmax out
         void *scratch
+        bint resumed
         slm_kv_view next
     ctypedef void slm_kv_store_fn(const float *, const float *, int64_t, const slm_kv_view *, int64_t)
     ctypedef void slm_attend_fn(const slm_attend *)

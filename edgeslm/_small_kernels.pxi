@@ -82,10 +82,12 @@ def attend(str format, str isa, const float[:, ::1] q not None, int64_t d, uint8
     call.seen = <const slm_seen *>&seen[0, 0]
     call.rows = slm_kv_view_in(f, d, &block[0])
     call.out, call.scratch = slm_softmax(&max[0], &sum[0], &acc[0, 0]), &scratch[0]
+    call.resumed = False
     call.next = slm_kv_view(NULL, NULL, NULL, NULL)
     with nogil:
         while times > 0:
             table.attend[f](&call)
+            call.resumed = True
             times -= 1
 
 

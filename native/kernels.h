@@ -134,7 +134,8 @@ typedef struct slm_attend {
     float softcap;
     slm_softmax out;
     void *scratch;    /* slm_attend_scratch bytes, 64-byte aligned */
-    slm_kv_view next; /* the block that this thread takes up next, whose keys are to be on their way by then; NULLs: none */
+    int resumed;      /* not 0: the same q as in the call before, which left scratch as it is */
+    slm_kv_view next; /* the block that this thread takes up next, to be on its way by then; NULLs: none */
 } slm_attend;
 
 /* For any attend kernel: a row of scores, one of 16-bit weights, a 16-bit query and two scales for each head. */

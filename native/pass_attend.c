@@ -24,6 +24,7 @@ typedef struct tile {
     slm_seen *seen; /* (rows, heads), of the block at hand */
     slm_softmax total, group, block;
     void *scratch;
+    int resumed; /* a kernel has left in scratch what it needs of the queries */
 } tile;
 
 static slm_softmax softmax_at(float *memory, int64_t n_q) { return (slm_softmax){memory, memory + n_q, memory + 2 * n_q}; }
@@ -98,13 +99,15 @@ static slm_kv_view rows_of(const tile *t, int64_t kv_head, int64_t block) {
 }
 
 /* A block, behind which the thread most likely goes on with `next`. */
-static void attend_block(const tile *t, int64_t block, slm_kv_view next, slm_softmax out) {
+static void attend_block(tile *t, int64_t block, slm_kv_view next, slm_softmax out) {
     const slm_layer *a = t->layer;
     const slm_program *p = &t->pass->runner->program;
     for (int64_t i = 0; i < t->rows; i++)
         for (int64_t h = 0; h < t->heads; h++) t->seen[i * t->heads + h] = seen_of(t, i, block);
-    slm_attend call = {t->q, t->rows * t->heads, a->head_dim, t->seen, rows_of(t, t->kv_head, block), a->softcap, out, t->scratch, next};
+    slm_attend call = {t->q, t->rows * t->heads, a->head_dim,   t->seen,    rows_of(t, t->kv_head, block), a->softcap,
+                       out,  t->scratch,         t->resumed, next};
     t->pass->runner->kernels->attend[p->kv_format](&call);
+    t->resumed = 1;
 }
 
 static void merge(const tile *t, slm_softmax total, slm_softmax part) {
@@ -112,7 +115,7 @@ static void merge(const tile *t, slm_softmax total, slm_softmax part) {
 }
 
 /* The blocks first..stop-1 of one group, behind which the thread most likely goes on with `next`. */
-static void attend_group(const tile *t, int64_t first, int64_t stop, slm_kv_view next, slm_softmax out) {
+static void attend_group(tile *t, int64_t first, int64_t stop, slm_kv_view next, slm_softmax out) {
     for (int64_t b = first; b < stop; b++) {
         attend_block(t, b, b + 1 < stop ? rows_of(t, t->kv_head, b + 1) : next, b == first ? out : t->block);
         if (b > first) merge(t, out, t->block);
@@ -133,7 +136,7 @@ static int64_t next_unit(int64_t b, int64_t unit, int64_t stop) {
     return next < stop ? next : stop;
 }
 
-static void attend_alone(const tile *t) {
+static void attend_alone(tile *t) {
     int64_t first = first_block(t), stop = stop_block(t);
     for (int64_t b = first, next; b < stop; b = next) {
         next = next_unit(b, GROUP, stop);
@@ -203,7 +206,7 @@ static slm_softmax merge_units(const tile *t, block_cut c, float *partials, int6
 }
 
 /* A run of the blocks of a lone tile. Behind it the thread takes up the next run, or the first one of the next head. */
-static void attend_shared(const tile *t, int64_t run) {
+static void attend_shared(tile *t, int64_t run) {
     block_cut c = cut_blocks(t->pass, t->layer);
     int64_t next_run = (run + 1) % c.runs, next_head = next_run ? t->kv_head : t->kv_head + 1;
     slm_kv_view after = next_head < t->layer->n_kv_heads ? rows_of(t, next_head, run_start(c, next_run)) : (slm_kv_view){0};

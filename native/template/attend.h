@@ -87,17 +87,18 @@ INLINE void soften_panel(float *scores, slm_seen seen, int outside, VEC shift, c
 }
 
 /* Scores become weights exp(score - max); then they take over the scales of their rows' values (NULL: none). Rows have their lanes by
- * position, so that the order of additions is that of positions. Asks twice for each panel. */
+ * position, so that the order of additions is that of positions. Asks for a line of each run with every other panel. */
 INLINE softened soften(float *scores, slm_seen all, slm_seen seen, float max, const float *scales, slm_asking ahead) {
     softened of;
     int whole = seen.first <= all.first && seen.stop >= all.stop;
     VEC shift = SET1(seen.first < seen.stop ? max : 0); /* nothing seen: all weights 0 */
     for (int v = 0; v < VECTORS; v++) of.sum[v] = of.peak[v] = ZERO();
     for (int32_t j = all.first; j < all.stop; j += SLM_KV_LANES) {
-        for (int64_t k = 0; k < 2; k++) slm_ask(ahead, j / SLM_KV_LANES / 2, j / SLM_KV_LANES % 2 * 2 + k);
         const float *of_values = scales ? scales + j : NULL;
         if (whole) soften_panel(scores + j, seen, 0, shift, of_values, &of);
         else soften_panel(scores + j, (slm_seen){seen.first - j, seen.stop - j}, 1, shift, of_values, &of);
+        for (int64_t run = 0; run < SLM_RUNS && j & SLM_KV_LANES; run++) slm_ask(ahead, 0, run);
+        ahead.at += j & SLM_KV_LANES ? ahead.step : 0;
     }
     for (int v = 1; v < VECTORS; v++) {
         of.sum[0] = ADD(of.sum[0], of.sum[v]);

@@ -56,15 +56,16 @@ INLINE void run_panels(slm_panel_call c, int64_t n_q, int most, dot_fn *dot) {
     }
 }
 
+/* Scales: (n_q). */
 typedef struct rounded_rows {
-    float *scales;              /* (n_q), of the ones at hand */
+    float *weight_scales, *query_scales;
     uint8_t *weights, *queries; /* (n_q, SLM_KV_BLOCK), (n_q, width) places */
 } rounded_rows;
 
 INLINE rounded_rows rounded_in(const slm_attend *a) {
     float *scales = (float *)a->scratch + a->n_q * SLM_KV_BLOCK;
     uint8_t *weights = (uint8_t *)(scales + a->n_q * SLM_KV_LANES);
-    return (rounded_rows){scales, weights, weights + a->n_q * SLM_KV_BLOCK * 2};
+    return (rounded_rows){scales, scales + a->n_q, weights, weights + a->n_q * SLM_KV_BLOCK * 2};
 }
 
 /* The bytes of each run of the next block that are asked for in each phase: about as many in a moment, as a core waits for only so many lines.
@@ -90,16 +91,21 @@ static slm_asking asking_of(const slm_attend *a, int64_t h) {
     return asking_after(a, s.scoring + s.softening * h / a->n_q, s.softening * SLM_RUNS / (32 * a->n_q));
 }
 
-static void score(const slm_attend *a, slm_seen all, float *scores) {
-    rounded_rows r = rounded_in(a);
-    asked_shares s = asked_in(a);
+INLINE void round_all_queries(const slm_attend *a, rounded_rows r) {
     int64_t width = slm_kv_width(a->d);
     for (int64_t h = 0; h < a->n_q; h++) {
         const float *q = a->q + h * width;
         float peak = MAGNITUDE(q, width), inverse = inverse_of(peak, SLM_QUERY_LIMIT);
         for (int64_t i = 0; i < width; i += 16) round_queries(q + i, inverse, r.queries + h * width * 2, i);
-        r.scales[h] = peak / SLM_QUERY_LIMIT;
+        r.query_scales[h] = peak / SLM_QUERY_LIMIT;
     }
+}
+
+static void score(const slm_attend *a, slm_seen all, float *scores) {
+    rounded_rows r = rounded_in(a);
+    asked_shares s = asked_in(a);
+    int64_t width = slm_kv_width(a->d);
+    if (!a->resumed) round_all_queries(a, r);
     for (int64_t j = all.first; j < all.stop; j += TILE_LANES) {
         slm_panel_call call = {.panel = (const int8_t *)a->rows.keys + j * width,
                                .panels = panels_of(all.stop - j),
@@ -107,7 +113,7 @@ static void score(const slm_attend *a, slm_seen all, float *scores) {
                                .slices = width / SLM_KV_BYTE_STEPS,
                                .x = r.queries,
                                .stride = width * 2,
-                               .row_scales = r.scales,
+                               .row_scales = r.query_scales,
                                .lane_scales = a->rows.key_scales + j,
                                .out = scores + j,
                                .out_stride = SLM_KV_BLOCK,
@@ -128,7 +134,7 @@ static void gather(const slm_attend *a, slm_seen any, const float *weights, floa
     asked_shares s = asked_in(a);
     for (int64_t h = 0; h < a->n_q; h++) {
         round_row(weights + h * SLM_KV_BLOCK, all, inverse_of(peaks[h], SLM_WEIGHT_LIMIT), r.weights + h * SLM_KV_BLOCK * 2);
-        r.scales[h] = peaks[h] / SLM_WEIGHT_LIMIT;
+        r.weight_scales[h] = peaks[h] / SLM_WEIGHT_LIMIT;
     }
     for (int64_t i = 0; i < a->d; i += TILE_LANES) {
         const int8_t *panel = (const int8_t *)a->rows.values + i * SLM_KV_BLOCK + all.first * SLM_KV_BYTE_LANES;
@@ -138,7 +144,7 @@ static void gather(const slm_attend *a, slm_seen any, const float *weights, floa
                                .slices = rows / SLM_KV_BYTE_STEPS,
                                .x = r.weights + 2 * all.first,
                                .stride = SLM_KV_BLOCK * 2,
-                               .row_scales = r.scales,
+                               .row_scales = r.weight_scales,
                                .out = a->out.acc + i,
                                .out_stride = width,
                                .ahead = asking_after(a, s.scoring + s.softening + s.gathering * i / width, s.gathering / width)};
