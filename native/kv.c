@@ -5,17 +5,19 @@
 #include <string.h>
 
 #include "kv_rows.h"
-#include "system.h"
+
+#define CHUNK_BYTES ((size_t)8 << 20) /* of memory: some huge pages, so that there is little left where the next block does not fit */
 
 struct slm_kv_block {
     atomic_llong owners; /* only an owner can add one, so who finds itself alone stays alone */
+    slm_kv_chunk *chunk;
     _Alignas(64) char rows[];
 };
 
 static size_t rows_bytes(const slm_cache *c) { return (size_t)c->n_kv_heads * slm_kv_head_bytes(c->format, c->head_dim); }
 
 static void release(slm_kv_block *block) {
-    if (block && atomic_fetch_sub(&block->owners, 1) == 1) slm_free_aligned(block);
+    if (block && atomic_fetch_sub(&block->owners, 1) == 1) slm_kv_give_back(block->chunk);
 }
 
 static slm_cache empty_cache(const slm_program *p, const slm_layer *a) {
@@ -34,9 +36,20 @@ size_t slm_kv_bytes(const slm_program *p, int64_t tokens) {
     return bytes;
 }
 
+/* Small caches take no more than they need. So do all where a sanitizer is to see what is written beside a block. */
+static size_t chunk_bytes_of(const slm_program *p) {
+#ifdef __SANITIZE_ADDRESS__
+    (void)p;
+    return 0;
+#else
+    return slm_kv_bytes(p, p->context) < 2 * CHUNK_BYTES ? 0 : CHUNK_BYTES;
+#endif
+}
+
 enum slm_status slm_kv_init(slm_kv *kv, const slm_program *p) {
     *kv = (slm_kv){.n_caches = p->n_layers, .caches = calloc((size_t)p->n_layers + 1, sizeof *kv->caches)};
     if (!kv->caches) return SLM_NO_MEMORY;
+    kv->chunk_bytes = chunk_bytes_of(p);
     for (int64_t i = 0; i < p->n_layers; i++) {
         slm_cache *c = kv->caches + i;
         *c = empty_cache(p, p->layers + i);
@@ -55,6 +68,7 @@ void slm_kv_free(slm_kv *kv) {
         for (int64_t b = 0; c->blocks && b < c->capacity / SLM_KV_BLOCK; b++) release(c->blocks[b]);
         free(c->blocks);
     }
+    slm_kv_give_back(kv->open);
     free(kv->caches);
     *kv = (slm_kv){0};
 }
@@ -88,11 +102,12 @@ static void copy_block(const slm_cache *c, slm_kv_block *to, slm_kv_block *from,
 }
 
 /* Makes *block, of which the first `rows` are in use, one that may be written to: there, and nobody else's. */
-static enum slm_status own(const slm_cache *c, slm_kv_block **block, int64_t rows) {
+static enum slm_status own(slm_kv *kv, const slm_cache *c, slm_kv_block **block, int64_t rows) {
     slm_kv_block *old = *block;
     if (old && atomic_load(&old->owners) == 1) return SLM_OK;
-    slm_kv_block *mine = slm_alloc_aligned(sizeof *mine + rows_bytes(c));
+    slm_kv_block *mine = slm_kv_carve(&kv->open, sizeof *mine + rows_bytes(c), kv->chunk_bytes);
     if (!mine) return SLM_NO_MEMORY;
+    mine->chunk = kv->open;
     if (old) copy_block(c, mine, old, rows);
     atomic_init(&mine->owners, 1);
     release(old);
@@ -100,11 +115,11 @@ static enum slm_status own(const slm_cache *c, slm_kv_block **block, int64_t row
     return SLM_OK;
 }
 
-static enum slm_status reserve(slm_cache *c, int64_t start, int64_t stop) {
+static enum slm_status reserve(slm_kv *kv, slm_cache *c, int64_t start, int64_t stop) {
     if (stop - start > c->capacity) start = stop - c->capacity;
     for (int64_t position = start; position < stop; position = (position / SLM_KV_BLOCK + 1) * SLM_KV_BLOCK) {
         int64_t rows = position < c->capacity ? position % SLM_KV_BLOCK : SLM_KV_BLOCK; /* a turn of the ring ago */
-        enum slm_status status = own(c, c->blocks + position % c->capacity / SLM_KV_BLOCK, rows);
+        enum slm_status status = own(kv, c, c->blocks + position % c->capacity / SLM_KV_BLOCK, rows);
         if (status) return status;
     }
     return SLM_OK;
@@ -112,7 +127,7 @@ static enum slm_status reserve(slm_cache *c, int64_t start, int64_t stop) {
 
 enum slm_status slm_kv_reserve(slm_kv *kv, int64_t n) {
     for (int64_t i = 0; i < kv->n_caches; i++) {
-        enum slm_status status = reserve(kv->caches + i, kv->length, kv->length + n);
+        enum slm_status status = reserve(kv, kv->caches + i, kv->length, kv->length + n);
         if (status) return status;
     }
     return SLM_OK;
@@ -137,7 +152,7 @@ int slm_kv_holds(const slm_kv *kv, int64_t length) { return length == 0 || lengt
 
 enum slm_status slm_kv_restore(slm_kv *kv, int64_t length, int64_t high) {
     for (int64_t i = 0; i < kv->n_caches; i++) {
-        enum slm_status status = reserve(kv->caches + i, oldest_row(kv->caches + i, high), length);
+        enum slm_status status = reserve(kv, kv->caches + i, oldest_row(kv->caches + i, high), length);
         if (status) return status;
     }
     kv->length = length;

@@ -10,6 +10,7 @@
 #ifndef SLM_KV_H
 #define SLM_KV_H
 
+#include "kv_chunk.h"
 #include "program.h"
 
 typedef struct slm_kv_block slm_kv_block; /* SLM_KV_BLOCK rows: those of one KV head after the other, as kv_rows.h lays them out */
@@ -23,13 +24,15 @@ typedef struct slm_cache {
 typedef struct slm_kv {
     int64_t n_caches;
     slm_cache *caches;
+    size_t chunk_bytes; /* of memory that is taken at once */
+    slm_kv_chunk *open; /* from which the next block is taken */
     int64_t length; /* tokens held */
     int64_t high;   /* positions below this were written since the cache was last empty */
 } slm_kv;
 
 enum slm_status slm_kv_init(slm_kv *kv, const slm_program *program);
 
-/* What a kv of this program allocates for its first `tokens` tokens. */
+/* What the blocks of a kv of this program take for its first `tokens` tokens; there may be most of a chunk beside them. */
 size_t slm_kv_bytes(const slm_program *program, int64_t tokens);
 
 void slm_kv_free(slm_kv *kv);

@@ -10,6 +10,8 @@
 
 void *slm_alloc_aligned(size_t bytes) { return _aligned_malloc(bytes, 64); }
 
+void *slm_alloc_huge(size_t bytes) { return slm_alloc_aligned(bytes); }
+
 void slm_free_aligned(void *memory) { _aligned_free(memory); }
 
 void slm_map_pages(const void *start, size_t bytes) { (void)start, (void)bytes; }
@@ -69,6 +71,19 @@ void slm_thread_join(slm_thread *thread) {
 #define SECOND INT64_C(1000000000)
 
 void *slm_alloc_aligned(size_t bytes) { return bytes > SIZE_MAX - 63 ? NULL : aligned_alloc(64, (bytes + 63) / 64 * 64); }
+
+void *slm_alloc_huge(size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    const size_t page = 2 << 20; /* of x86 and of ARM with small pages of 4 KB; others pay no attention */
+    if (bytes < page || bytes > SIZE_MAX - page) return slm_alloc_aligned(bytes);
+    bytes = (bytes + page - 1) / page * page;
+    void *memory = aligned_alloc(page, bytes);
+    if (memory) (void)madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
+#else
+    return slm_alloc_aligned(bytes);
+#endif
+}
 
 void slm_free_aligned(void *memory) { free(memory); }
 

@@ -25,6 +25,9 @@ typedef pthread_t slm_thread_handle;
 void *slm_alloc_aligned(size_t bytes);
 void slm_free_aligned(void *memory);
 
+/* The same; of huge pages where there are many bytes and the system has such pages. */
+void *slm_alloc_huge(size_t bytes);
+
 /* Maps the pages of a mapped file that lie in [start, start + bytes), for reading, where the system has a call for it. */
 void slm_map_pages(const void *start, size_t bytes);
 
