@@ -8,7 +8,7 @@
 
 #include "pass.h"
 
-#define PIECES_PER_THREAD 8 /* of a lone tile: the last one keeps the other threads waiting */
+#define PIECES_PER_THREAD 4 /* of a lone tile: the last one keeps the other threads waiting */
 
 #define GROUP 4 /* blocks: the fewer softmaxes lie in memory, and the less is merged while other threads wait */
 
@@ -205,11 +205,17 @@ static slm_softmax merge_units(const tile *t, block_cut c, float *partials, int6
     return total;
 }
 
-/* A run of the blocks of a lone tile. Behind it the thread takes up the next run, or the first one of the next head. */
-static void attend_shared(tile *t, int64_t run) {
-    block_cut c = cut_blocks(t->pass, t->layer);
-    int64_t next_run = (run + 1) % c.runs, next_head = next_run ? t->kv_head : t->kv_head + 1;
-    slm_kv_view after = next_head < t->layer->n_kv_heads ? rows_of(t, next_head, run_start(c, next_run)) : (slm_kv_view){0};
+/* What a thread takes up behind a piece: the next piece, the next run or the first one of the next head, if it is in the thread's share. */
+static slm_kv_view behind_piece(const tile *t, block_cut c, int64_t piece) {
+    int64_t pieces = c.runs * t->layer->n_kv_heads, next = piece + 1, threads = t->pass->runner->threads;
+    if (slm_pool_share(pieces, threads, next) != slm_pool_share(pieces, threads, piece)) return (slm_kv_view){0};
+    return rows_of(t, next / c.runs, run_start(c, next % c.runs));
+}
+
+/* A run of the blocks of a lone tile. */
+static void attend_shared(tile *t, block_cut c, int64_t piece) {
+    int64_t run = piece % c.runs;
+    slm_kv_view after = behind_piece(t, c, piece);
     int64_t n_q = t->rows * t->heads, floats = softmax_floats(t->layer, n_q), stop = run_start(c, run + 1);
     float *partials = t->pass->runner->partials + t->kv_head * (c.stop - c.first) * floats;
     for (int64_t b = run_start(c, run), next; b < stop; b = next) {
@@ -224,9 +230,9 @@ void slm_pass_attend(slm_pass *pass, const slm_op *op, int64_t piece, void *scra
     const slm_layer *a = pass->runner->program.layers + op->layer;
     const int32_t *tiles = pass->runner->tiles;
     if (is_lone_tile(pass)) {
-        int64_t runs = cut_blocks(pass, a).runs;
-        tile t = open_tile(pass, op, piece / runs, 0, pass->rows, scratch);
-        attend_shared(&t, piece % runs);
+        block_cut c = cut_blocks(pass, a);
+        tile t = open_tile(pass, op, piece / c.runs, 0, pass->rows, scratch);
+        attend_shared(&t, c, piece);
     } else {
         int64_t i = piece / a->n_kv_heads;
         tile t = open_tile(pass, op, piece % a->n_kv_heads, tiles[i], tiles[i + 1] - tiles[i], scratch);

@@ -89,11 +89,16 @@ static void advance(slm_pool *pool, int thread) {
     open_stage(pool, IDLE); /* the caller may return from here on */
 }
 
+/* Thread i has the pieces from pieces * i / threads on. */
+static int64_t share_start(int64_t pieces, int64_t threads, int64_t i) { return pieces * i / threads; }
+
+int64_t slm_pool_share(int64_t pieces, int64_t threads, int64_t piece) { return ((piece + 1) * threads - 1) / pieces; }
+
 /* A piece for a thread that may do one of stage `open`: the next of its own share, so that it goes on where its last one ended and what it
  * had asked memory for ahead is what it needs; when all of that is taken, the next of another's. */
 static int64_t take(slm_pool *pool, uint64_t open, int thread) {
     for (int i = thread;; i = (i + 1) % pool->threads) {
-        int64_t first = pool->count * i / pool->threads, stop = pool->count * (i + 1) / pool->threads;
+        int64_t first = share_start(pool->count, pool->threads, i), stop = share_start(pool->count, pool->threads, i + 1);
         uint64_t seen = atomic_load_explicit(&pool->workers[i].taken, memory_order_relaxed);
         for (;;) {
             int64_t piece = first + (serial(seen) == serial(open) ? (uint32_t)seen : 0);

@@ -31,6 +31,10 @@ enum slm_status slm_pool_open(int threads, slm_pool **pool);
 /* Ends the threads and frees the pool; NULL is allowed. In a forked child, where the threads do not exist, it only frees. */
 void slm_pool_close(slm_pool *pool);
 
+/* The thread that takes a piece of so many, if all are as fast as each other: each has a share of neighbouring pieces, and goes through it in
+ * order. Behind the last piece: none, `threads` or more. */
+int64_t slm_pool_share(int64_t pieces, int64_t threads, int64_t piece);
+
 /* Runs a job to its end. One call at a time, and only in the process that opened the pool. */
 void slm_pool_run(slm_pool *pool, const slm_job *job);
 
