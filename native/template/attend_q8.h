@@ -69,18 +69,21 @@ INLINE rounded_rows rounded_in(const slm_attend *a) {
 }
 
 /* The bytes of each run of the next block that are asked for in each phase: about as many in a moment, as a core waits for only so many lines.
- * While keys are scored, and values gathered, there is a call for each line that is read; while a head's scores are softened, 32. */
+ * Each run is asked for a line SOFTEN_TURNS times while a head's scores are softened, and while keys are scored, or values gathered, as often as
+ * 64 SLM_RUNS bytes are read. */
 typedef struct asked_shares {
     int64_t scoring, softening, gathering;
 } asked_shares;
 
+enum { SOFTEN_TURNS = SLM_KV_BLOCK / SLM_KV_LANES / 2 };
+
 INLINE asked_shares asked_in(const slm_attend *a) {
-    int64_t run = (int64_t)slm_kv_head_bytes(SLM_Q8, a->d) / SLM_RUNS, most = a->n_q * 32 / SLM_RUNS * 64;
+    int64_t run = (int64_t)slm_kv_head_bytes(SLM_Q8, a->d) / SLM_RUNS, most = a->n_q * SOFTEN_TURNS * 64;
     int64_t softening = run / 4 < most ? run / 4 : most, scoring = (run - softening) / 2;
     return (asked_shares){scoring, softening, run - softening - scoring};
 }
 
-/* From so many bytes of each run on, so many more each time. */
+/* From so many bytes of each run on, so many more each turn. */
 INLINE slm_asking asking_after(const slm_attend *a, int64_t bytes, int64_t step) {
     if (!a->next.keys) return (slm_asking){(const char *)a->rows.keys, 0, 0};
     return (slm_asking){(const char *)a->next.key_scales + bytes, (int64_t)slm_kv_head_bytes(SLM_Q8, a->d) / SLM_RUNS, step};
@@ -88,7 +91,7 @@ INLINE slm_asking asking_after(const slm_attend *a, int64_t bytes, int64_t step)
 
 static slm_asking asking_of(const slm_attend *a, int64_t h) {
     asked_shares s = asked_in(a);
-    return asking_after(a, s.scoring + s.softening * h / a->n_q, s.softening * SLM_RUNS / (32 * a->n_q));
+    return asking_after(a, s.scoring + s.softening * h / a->n_q, s.softening / (SOFTEN_TURNS * a->n_q));
 }
 
 INLINE void round_all_queries(const slm_attend *a, rounded_rows r) {
@@ -117,7 +120,7 @@ static void score(const slm_attend *a, slm_seen all, float *scores) {
                                .lane_scales = a->rows.key_scales + j,
                                .out = scores + j,
                                .out_stride = SLM_KV_BLOCK,
-                               .ahead = asking_after(a, s.scoring * j / SLM_KV_BLOCK, s.scoring / width)};
+                               .ahead = asking_after(a, s.scoring * j / SLM_KV_BLOCK, s.scoring * SLM_RUNS / (4 * width))};
         run_panels(call, a->n_q, KEY_HEADS, dot_keys);
     }
 }
@@ -147,7 +150,7 @@ static void gather(const slm_attend *a, slm_seen any, const float *weights, floa
                                .row_scales = r.weight_scales,
                                .out = a->out.acc + i,
                                .out_stride = width,
-                               .ahead = asking_after(a, s.scoring + s.softening + s.gathering * i / width, s.gathering / width)};
+                               .ahead = asking_after(a, s.scoring + s.softening + s.gathering * i / width, s.gathering * SLM_RUNS / (4 * width))};
         run_panels(call, a->n_q, VALUE_HEADS, dot_values);
     }
 }

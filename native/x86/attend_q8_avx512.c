@@ -1,8 +1,8 @@
 #include "attend_avx512.h"
 #include "attend_rounding.h"
 
-#if !defined(__AVX512VNNI__) || !defined(__AVX512BW__)
-#error "attend_q8_avx512.c needs AVX-512 BW and VNNI"
+#if !defined(__AVX512VNNI__) || !defined(__AVX512BW__) || !defined(__AVX512DQ__)
+#error "attend_q8_avx512.c needs AVX-512 BW, DQ and VNNI"
 #endif
 
 enum { TILE_PANELS = 2, KEY_HEADS = 8, VALUE_HEADS = 7, VALUE_VECTORS = 2, WEIGHTS_AT_ONCE = 32 };

@@ -139,6 +139,22 @@ SIMDE_WIDEN2(cvtepu8_epi16, _mm256_cvtepu8_epi16)
 #define _mm512_cvtepi16_epi32 simde_cvtepi16_epi32
 #define _mm512_cvtepu8_epi16 simde_cvtepu8_epi16
 
+/* Powers of 2. */
+SIMDE_ADD __m512 simde_reduce_down_ps(__m512 v) {
+    simde_512 u = {.ps = v};
+    for (int i = 0; i < 16; i++) u.f32[i] -= __builtin_floorf(u.f32[i]);
+    return u.ps;
+}
+SIMDE_ADD __m512 simde_scalef_ps(__m512 v, __m512 exponents) {
+    simde_512 u = {.ps = v}, e = {.ps = exponents};
+    for (int i = 0; i < 16; i++) u.f32[i] *= __builtin_exp2f(__builtin_floorf(e.f32[i]));
+    return u.ps;
+}
+#undef _mm512_reduce_ps
+#define _mm512_reduce_ps(v, imm) ((void)sizeof(char[(imm) == _MM_FROUND_TO_NEG_INF ? 1 : -1]), simde_reduce_down_ps(v))
+#undef _mm512_scalef_ps
+#define _mm512_scalef_ps simde_scalef_ps
+
 /* Parts. */
 #undef _mm512_extractf32x8_ps
 #undef _mm512_extracti32x8_epi32
@@ -171,6 +187,12 @@ SIMDE_ADD int32_t simde_reduce_max_epi32(__m512i v) {
     for (int i = 1; i < 16; i++) u.lanes[0] = u.lanes[0] > u.lanes[i] ? u.lanes[0] : u.lanes[i];
     return u.lanes[0];
 }
+SIMDE_ADD uint32_t simde_reduce_max_epu32(__m512i v) {
+    union { __m512i v; uint32_t lanes[16]; } u = {v};
+    for (int i = 1; i < 16; i++) u.lanes[0] = u.lanes[0] > u.lanes[i] ? u.lanes[0] : u.lanes[i];
+    return u.lanes[0];
+}
+#define _mm512_reduce_max_epu32 simde_reduce_max_epu32
 #define _mm512_reduce_add_ps simde_reduce_add_ps
 #define _mm512_reduce_max_ps simde_reduce_max_ps
 #define _mm512_reduce_add_epi32 simde_reduce_add_epi32
