@@ -49,7 +49,14 @@ def act_mul(isa: str, gate: F32Array, up: F32Array, n: int, act: str) -> None: .
 def rope(isa: str, x: F32Array, cosine: F32Array, sine: F32Array) -> None: ...
 def exp_sum(isa: str, x: F32Array, top: float) -> float: ...
 def merge(
-    isa: str, max: F32Array, sum: F32Array, acc: F32Array, part_max: F32Array, part_sum: F32Array, part_acc: F32Array
+    isa: str,
+    max: F32Array,
+    sum: F32Array,
+    acc: F32Array,
+    part_max: F32Array,
+    part_sum: F32Array,
+    part_acc: F32Array,
+    times: int = 1,
 ) -> None: ...
 def kv_store(format: str, isa: str, keys: F32Array, values: F32Array, first: int) -> npt.NDArray[np.uint8]: ...
 def attend(

@@ -92,14 +92,22 @@ def attend(str format, str isa, const float[:, ::1] q not None, int64_t d, uint8
 
 
 def merge(str isa, float[::1] max not None, float[::1] sum not None, float[:, ::1] acc not None, float[::1] part_max not None,
-          float[::1] part_sum not None, float[:, ::1] part_acc not None):
-    """Add the second softmax of n_q heads over rows to the first: max (n_q), sum (n_q), acc (n_q, width), a multiple of 16 wide."""
+          float[::1] part_sum not None, float[:, ::1] part_acc not None, int64_t times=1):
+    """Add the second softmax of n_q heads over rows to the first, ``times`` times: max (n_q), sum (n_q), acc (n_q, width).
+
+    width: a multiple of 16.
+    """
     cdef slm_kernels table = _table(isa)
     cdef int64_t n_q = acc.shape[0], width = acc.shape[1]
     _check(n_q > 0 and width > 0 and width % 16 == 0, "merge needs heads, a multiple of 16 wide")
     _check(part_acc.shape[0] == n_q and part_acc.shape[1] == width, f"the second softmax must be ({n_q}, {width}) as well")
     _check(max.shape[0] == sum.shape[0] == part_max.shape[0] == part_sum.shape[0] == n_q, f"max and sum must be ({n_q})")
-    table.merge(slm_softmax(&max[0], &sum[0], &acc[0, 0]), slm_softmax(&part_max[0], &part_sum[0], &part_acc[0, 0]), n_q, width)
+    cdef slm_softmax total = slm_softmax(&max[0], &sum[0], &acc[0, 0])
+    cdef slm_softmax part = slm_softmax(&part_max[0], &part_sum[0], &part_acc[0, 0])
+    with nogil:
+        while times > 0:
+            table.merge(total, part, n_q, width)
+            times -= 1
 
 
 def read(str isa, const uint64_t[::1] words not None):

@@ -53,6 +53,29 @@ def test_threads_do_not_change_a_bit(form: str, kv_dtype: str) -> None:
     assert all(np.array_equal(r, results[0]) for r in results)
 
 
+@pytest.mark.parametrize("kv_dtype", ["f16", "int8"])
+@pytest.mark.parametrize("attention", [{}, {"window": 1500}], ids=["full", "window"])
+def test_long_sequences_are_merged_alike(attention: dict[str, int], kv_dtype: str) -> None:
+    """By groups of blocks and block by block, alone and in tiles, on few threads and on many."""
+    spec: DecoderSpec = make_spec(context=5300, layers=1, attention={"head_dim": 64, **attention})
+    ids, steps = random_ids(spec, 5200), [700, 1030, 2049, 4500, 5199]
+    found: list[list[Array]] = []
+    for threads in (1, 2, 3, 8):
+        native, reference = open_pair(spec, threads=threads, kv_dtype=kv_dtype)
+        session = native.new_session()
+        for step in steps:
+            session.forward(ids[session.length : step])
+            found.append([session.forward(ids[step : step + 1])])
+            session.truncate(step - 5)
+            found[-1].append(session.forward(ids[step - 5 : step + 1]))
+        native.close()
+    for i, pair in enumerate(found):
+        assert all(np.array_equal(logits, found[i % len(steps)][0]) for logits in pair)
+    if not attention and kv_dtype == "f16":
+        expected = reference.new_session().forward(ids[: steps[2] + 1])
+        assert error(found[2][0], expected) < 1e-3
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_truncated_and_continued_is_as_if_never_gone_astray(name: str) -> None:
     native, _ = open_pair(SPECS[name])

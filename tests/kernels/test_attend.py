@@ -58,7 +58,7 @@ def padded(x: Array) -> Array:
 
 
 def run(form: str, isa: str, q: Array, block: Array, seen: Array, softcap: float = 0.0) -> tuple[Array, Array, Array]:
-    """max, sum and acc (n_q, d) of an attend kernel, which writes nothing else, and gives them again when it resumes."""
+    """max, sum and acc (n_q, d) of an attend kernel, which writes nothing else; resumed, it gives the same again."""
     n_q, d = q.shape
     wide = padded(q)
     top, total = np.full((2, n_q + 1), GUARD, np.float32)
