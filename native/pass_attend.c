@@ -9,8 +9,7 @@
 #include "pass.h"
 
 #define PIECES_PER_THREAD 4 /* of a lone tile: the last one keeps the other threads waiting */
-
-#define GROUP 4 /* blocks: the fewer softmaxes lie in memory, and the less is merged while other threads wait */
+#define GROUP 4             /* blocks: the fewer softmaxes lie in memory, and the less is merged while other threads wait */
 
 /* The queries under way: `heads` of them for each of `rows` rows. */
 typedef struct tile {
@@ -104,8 +103,8 @@ static void attend_block(tile *t, int64_t block, slm_kv_view next, slm_softmax o
     const slm_program *p = &t->pass->runner->program;
     for (int64_t i = 0; i < t->rows; i++)
         for (int64_t h = 0; h < t->heads; h++) t->seen[i * t->heads + h] = seen_of(t, i, block);
-    slm_attend call = {t->q, t->rows * t->heads, a->head_dim,   t->seen,    rows_of(t, t->kv_head, block), a->softcap,
-                       out,  t->scratch,         t->resumed, next};
+    slm_attend call = {t->q, t->rows * t->heads, a->head_dim, t->seen, rows_of(t, t->kv_head, block), a->softcap,
+                       out,  t->scratch,         t->resumed,  next};
     t->pass->runner->kernels->attend[p->kv_format](&call);
     t->resumed = 1;
 }

@@ -2,9 +2,9 @@
 
 #include "template/attend_float.h"
 
-static void score(const slm_attend *a, slm_seen all, float *scores) { score_float(a, 0, all, scores); }
+APART void score(const slm_attend *a, slm_seen all, float *scores) { score_float(a, 0, all, scores); }
 
-static void gather(const slm_attend *a, slm_seen any, const float *weights, float *peaks) {
+APART void gather(const slm_attend *a, slm_seen any, const float *weights, float *peaks) {
     (void)peaks; /* nothing is rounded */
     gather_float(a, 0, any, weights);
 }

@@ -14,6 +14,7 @@
 #include "kv_rows.h"
 
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline)) /* with the registers to itself, and to be found in a disassembly */
 #define PRAGMA(x) _Pragma(#x)
 #define UNROLL(n) PRAGMA(GCC unroll n)
 
