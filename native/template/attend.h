@@ -108,10 +108,10 @@ INLINE softened soften(float *scores, slm_seen all, slm_seen seen, float max, co
     return of;
 }
 
-/* Scores of all queries with whole panels of rows; what to ask for while those of query h are softened; sums of values by weights (of which
- * peaks are the largest), over the rows that any query sees. */
+/* Scores of all queries with whole panels of rows; what to ask for while those of the first query are softened, and how many bytes further while
+ * those of each next one are; sums of values by weights (of which peaks are the largest), over the rows that any query sees. */
 typedef void score_fn(const slm_attend *a, slm_seen all, float *scores);
-typedef slm_asking asking_fn(const slm_attend *a, int64_t h);
+typedef slm_asking asking_fn(const slm_attend *a, int64_t *further);
 typedef void gather_fn(const slm_attend *a, slm_seen any, const float *weights, float *peaks);
 
 /* Scores and weights: (n_q, SLM_KV_BLOCK); peaks: (n_q). */
@@ -123,12 +123,14 @@ INLINE void attend(const slm_attend *a, score_fn *score, asking_fn *asking_of, g
         cap_scores(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->softcap);
         a->out.max[h] = largest(scores + h * SLM_KV_BLOCK, all);
     }
+    int64_t further;
+    slm_asking ahead = asking_of(a, &further);
     for (int64_t first = 0; first < a->n_q; first += 8) {
         softened rows[8];
         int64_t n = a->n_q - first < 8 ? a->n_q - first : 8;
-        for (int64_t i = 0; i < n; i++) {
+        for (int64_t i = 0; i < n; i++, ahead.at += further) {
             int64_t h = first + i;
-            rows[i] = soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->out.max[h], a->rows.value_scales, asking_of(a, h));
+            rows[i] = soften(scores + h * SLM_KV_BLOCK, all, a->seen[h], a->out.max[h], a->rows.value_scales, ahead);
         }
         for (int64_t i = 0; i < n; i++) { /* when all are there, as each takes many steps that wait for each other */
             a->out.sum[first + i] = SUM(rows[i].sum[0]);

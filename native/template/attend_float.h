@@ -76,7 +76,10 @@ INLINE void score_float(const slm_attend *a, int half, slm_seen all, float *scor
 }
 
 /* All has been asked for. */
-static slm_asking asking_of(const slm_attend *a, int64_t h) { return (slm_asking){(const char *)(a->q + h * slm_kv_width(a->d)), 0, 0}; }
+static slm_asking asking_of(const slm_attend *a, int64_t *further) {
+    *further = 0;
+    return (slm_asking){(const char *)a->q, 0, 0};
+}
 
 INLINE void gather_float(const slm_attend *a, int half, slm_seen any, const float *weights) {
     int64_t width = slm_kv_width(a->d), step_bytes = SLM_KV_LANES * (half ? 2 : 4), panel_bytes = SLM_KV_BLOCK * step_bytes;

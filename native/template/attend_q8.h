@@ -89,9 +89,10 @@ INLINE slm_asking asking_after(const slm_attend *a, int64_t bytes, int64_t step)
     return (slm_asking){(const char *)a->next.key_scales + bytes, (int64_t)slm_kv_head_bytes(SLM_Q8, a->d) / SLM_RUNS, step};
 }
 
-static slm_asking asking_of(const slm_attend *a, int64_t h) {
+static slm_asking asking_of(const slm_attend *a, int64_t *further) {
     asked_shares s = asked_in(a);
-    return asking_after(a, s.scoring + s.softening * h / a->n_q, s.softening / (SOFTEN_TURNS * a->n_q));
+    *further = a->next.keys ? s.softening / a->n_q : 0;
+    return asking_after(a, s.scoring, s.softening / (SOFTEN_TURNS * a->n_q));
 }
 
 INLINE void round_all_queries(const slm_attend *a, rounded_rows r) {
@@ -107,7 +108,7 @@ INLINE void round_all_queries(const slm_attend *a, rounded_rows r) {
 APART void score(const slm_attend *a, slm_seen all, float *scores) {
     rounded_rows r = rounded_in(a);
     asked_shares s = asked_in(a);
-    int64_t width = slm_kv_width(a->d);
+    int64_t width = slm_kv_width(a->d), step = s.scoring * SLM_RUNS / (4 * width);
     if (!a->resumed) round_all_queries(a, r);
     for (int64_t j = all.first; j < all.stop; j += TILE_LANES) {
         slm_panel_call call = {.panel = (const int8_t *)a->rows.keys + j * width,
@@ -120,7 +121,7 @@ APART void score(const slm_attend *a, slm_seen all, float *scores) {
                                .lane_scales = a->rows.key_scales + j,
                                .out = scores + j,
                                .out_stride = SLM_KV_BLOCK,
-                               .ahead = asking_after(a, s.scoring * j / SLM_KV_BLOCK, s.scoring * SLM_RUNS / (4 * width))};
+                               .ahead = asking_after(a, s.scoring * j / SLM_KV_BLOCK, step)};
         run_panels(call, a->n_q, KEY_HEADS, dot_keys);
     }
 }
@@ -135,6 +136,7 @@ APART void gather(const slm_attend *a, slm_seen any, const float *weights, float
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d), rows = all.stop - all.first;
     asked_shares s = asked_in(a);
+    int64_t step = s.gathering * SLM_RUNS / (4 * width), lane_bytes = s.gathering / width;
     for (int64_t h = 0; h < a->n_q; h++) {
         round_row(weights + h * SLM_KV_BLOCK, all, inverse_of(peaks[h], SLM_WEIGHT_LIMIT), r.weights + h * SLM_KV_BLOCK * 2);
         r.weight_scales[h] = peaks[h] / SLM_WEIGHT_LIMIT;
@@ -150,7 +152,7 @@ APART void gather(const slm_attend *a, slm_seen any, const float *weights, float
                                .row_scales = r.weight_scales,
                                .out = a->out.acc + i,
                                .out_stride = width,
-                               .ahead = asking_after(a, s.scoring + s.softening + s.gathering * i / width, s.gathering * SLM_RUNS / (4 * width))};
+                               .ahead = asking_after(a, s.scoring + s.softening + lane_bytes * i, step)};
         run_panels(call, a->n_q, VALUE_HEADS, dot_values);
     }
 }
