@@ -101,15 +101,29 @@ static void copy_block(const slm_cache *c, slm_kv_block *to, slm_kv_block *from,
     }
 }
 
+static slm_kv_block *new_block(const slm_cache *c, slm_kv_chunk **open, size_t chunk_bytes) {
+    slm_kv_block *block = slm_kv_carve(open, sizeof *block + rows_bytes(c), chunk_bytes);
+    if (!block) return NULL;
+    block->chunk = *open;
+    atomic_init(&block->owners, 1);
+    return block;
+}
+
+/* On its own: a session that is forked again and again would leave a hole in its chunks each time. */
+static slm_kv_block *copy_of(const slm_cache *c, slm_kv_block *from, int64_t rows) {
+    slm_kv_chunk *alone = NULL;
+    slm_kv_block *block = new_block(c, &alone, 0);
+    slm_kv_give_back(alone);
+    if (block) copy_block(c, block, from, rows);
+    return block;
+}
+
 /* Makes *block, of which the first `rows` are in use, one that may be written to: there, and nobody else's. */
 static enum slm_status own(slm_kv *kv, const slm_cache *c, slm_kv_block **block, int64_t rows) {
     slm_kv_block *old = *block;
     if (old && atomic_load(&old->owners) == 1) return SLM_OK;
-    slm_kv_block *mine = slm_kv_carve(&kv->open, sizeof *mine + rows_bytes(c), kv->chunk_bytes);
+    slm_kv_block *mine = old ? copy_of(c, old, rows) : new_block(c, &kv->open, kv->chunk_bytes);
     if (!mine) return SLM_NO_MEMORY;
-    mine->chunk = kv->open;
-    if (old) copy_block(c, mine, old, rows);
-    atomic_init(&mine->owners, 1);
     release(old);
     *block = mine;
     return SLM_OK;
