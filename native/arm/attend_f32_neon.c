@@ -4,7 +4,7 @@
 
 APART void score(const slm_attend *a, slm_seen all, float *scores) { score_float(a, 0, all, scores); }
 
-APART void gather(const slm_attend *a, slm_seen any, const float *weights, float *peaks) {
+APART void gather(const slm_attend *a, slm_seen any, const float *weights, const float *peaks) {
     (void)peaks; /* nothing is rounded */
     gather_float(a, 0, any, weights);
 }

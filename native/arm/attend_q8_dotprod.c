@@ -29,7 +29,7 @@ INLINE void dot_keys(const slm_panel_call *c, int heads, VEC (*out)[BYTE_VECTORS
     for (int64_t i = 0; i < c->slices; i += 4, panel += 128) {
         int8x16_t a[8];
         for (int v = 0; v < 8; v++) a[v] = vld1q_s8(panel + 16 * v);
-        for (int64_t k = 0; k < 2; k++) slm_ask(c->ahead, i / 8, i / 2 % 4 + k);
+        for (int64_t k = 0; k < 2; k++) slm_ask(c->ahead, i / 8, i / 2 % SLM_RUNS + k);
         for (int h = 0; h < heads; h++) {
             int8x16_t times = vreinterpretq_s8_u8(vld1q_u8(c->x + h * c->stride + 4 * i));
             for (int v = 0; v < 2; v++) {

@@ -112,7 +112,7 @@ INLINE softened soften(float *scores, slm_seen all, slm_seen seen, float max, co
  * those of each next one are; sums of values by weights (of which peaks are the largest), over the rows that any query sees. */
 typedef void score_fn(const slm_attend *a, slm_seen all, float *scores);
 typedef slm_asking asking_fn(const slm_attend *a, int64_t *further);
-typedef void gather_fn(const slm_attend *a, slm_seen any, const float *weights, float *peaks);
+typedef void gather_fn(const slm_attend *a, slm_seen any, const float *weights, const float *peaks);
 
 /* Scores and weights: (n_q, SLM_KV_BLOCK); peaks: (n_q). */
 INLINE void attend(const slm_attend *a, score_fn *score, asking_fn *asking_of, gather_fn *gather) {

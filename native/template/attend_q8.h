@@ -131,7 +131,7 @@ INLINE void round_row(const float *x, slm_seen rows, float inverse, uint8_t *out
     for (int64_t i = rows.first / WEIGHTS_AT_ONCE * WEIGHTS_AT_ONCE; i < rows.stop; i += WEIGHTS_AT_ONCE) round_weights(x + i, inverse, out, i);
 }
 
-APART void gather(const slm_attend *a, slm_seen any, const float *weights, float *peaks) {
+APART void gather(const slm_attend *a, slm_seen any, const float *weights, const float *peaks) {
     slm_seen all = whole_panels(any);
     rounded_rows r = rounded_in(a);
     int64_t width = slm_kv_width(a->d), rows = all.stop - all.first;
